@@ -54,14 +54,14 @@ class Box:
         self.place.mkdir()
         self.lower = list(lower)
         self.port = 22
-        hosts = self.place.with_suffix(".hosts")
+        hosts = lan.directory / f"{self.place.name}.hosts"
         names = {"localhost": "127.0.0.1", name: self.address, **HOSTS}
         hosts.write_text("".join(f"{number} {host}\n" for host, number in names.items()))
         environment = {
             "PATH": _ENV["PATH"], "PLACE": str(self.place), "NAME": name, "HOSTS": str(hosts),
             "LOWER": ":".join(str(path) for path in self.lower)}
         self._process = subprocess.Popen(
-            ["nsenter", "-t", str(lan.pid), "--net", "--pid", "--mount", "--",
+            [*lan.tie, "nsenter", "-t", str(lan.pid), "--net", "--pid", "--mount", "--",
              "unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "bash", str(_SETUP)],
             env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             start_new_session=True)
@@ -80,14 +80,15 @@ class Box:
     def close(self) -> None:
         if self in self.lan._boxes:
             self.lan._boxes.remove(self)
-        self._process.kill()
+        # The handles first: a namespace is gone only when its processes' parents have seen them end.
+        for child in self.children:
+            child.kill()
+            child.wait()
         try:
             os.kill(self.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
         self._process.wait()
-        for child in self.children:
-            child.wait()
 
     # ---- commands -----------------------------------------------------------------------------
 
@@ -96,11 +97,11 @@ class Box:
         settings = {**_ENV, **(env or {})}
         become = []
         if user:
-            become = [f"--reuid={user}", f"--regid={self._group_of(user)}", "--init-groups"]
+            become = ["setpriv", f"--reuid={user}", f"--regid={self._group_of(user)}", "--init-groups", "--"]
             settings.setdefault("USER", user)
-        return ["nsenter", "-t", str(self.pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--",
+        return [*self.lan.tie, "nsenter", "-t", str(self.pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--",
                 "/usr/bin/env", "-i", *(f"{key}={value}" for key, value in settings.items()),
-                "setpriv", *become, "--pdeathsig", "KILL", "--", *argv]
+                *become, *self.lan.tie, *argv]
 
     def _group_of(self, user: str) -> str:
         line = self.run(["getent", "passwd", user]).stdout
@@ -226,6 +227,9 @@ class Box:
         """Sends a signal to every process of that name, by its id."""
         for pid in self.pids(name):
             self.run(["kill", f"-{int(number)}", str(pid)], check=False)
+        if number == signal.SIGCONT:        # nsenter stops when its child does
+            for child in self.children:
+                child.send_signal(number)
 
     def stop(self, name: str, number: int = signal.SIGTERM, timeout: float = 10) -> None:
         """Ends the processes of that name and waits until they are gone."""

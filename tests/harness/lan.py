@@ -13,6 +13,7 @@ import ctypes
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -23,6 +24,9 @@ HOSTS = {
     "sso.test": "127.0.0.3",
     "faulty.test": "127.0.0.4",
 }
+
+# Before a command: it is killed when the thread that started it ends (the main thread, for a test).
+DIE_WITH_US = ["setpriv", "--pdeathsig", "KILL", "--"]
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -38,6 +42,7 @@ while read -r _; do :; done
 class Lan:
     def __init__(self, keep: bool = False):
         self.keep = keep
+        self.tie = [] if keep else DIE_WITH_US
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="gpuhub-lan-"))
         self.logs = self.directory / "logs"
         self.logs.mkdir()
@@ -67,7 +72,7 @@ class Lan:
         for box in list(self._boxes):
             box.close()
         if self._process.poll() is None:
-            self._process.kill()
+            os.kill(self.pid, signal.SIGKILL)
         self._process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -101,7 +106,7 @@ class Lan:
 
     def command(self, argv: list[str]) -> list[str]:
         """The argv that runs `argv` of this machine's own root on the Lan, to die with it."""
-        return ["nsenter", "-t", str(self.pid), "--net", "--pid", "--ipc", "--", "setpriv", "--pdeathsig", "KILL", *argv]
+        return [*self.tie, "nsenter", "-t", str(self.pid), "--net", "--pid", "--ipc", "--", *self.tie, *argv]
 
     def popen(self, argv: list[str], **options) -> subprocess.Popen:
         return subprocess.Popen(self.command(argv), **options)
