@@ -57,6 +57,23 @@ def installed(root: Recipe) -> Recipe:
     return chroot_layer(f"{root.name}-installed", [root], script, files={"gpuhub.deb": package()}, network=False)
 
 
+# The module alone: its codes are seen as it gives them, before any stack has turned them around.
+BARE = "gpuhub-bare"
+_BARE_STACK = "".join(f"{kind} required pam_gpuhub.so\n" for kind in ("auth", "account", "password", "session"))
+
+# What pam_strerror(3) says.
+PAM_TEXT = {
+    "PAM_AUTH_ERR": "Authentication failure",
+    "PAM_USER_UNKNOWN": "User not known to the underlying authentication module",
+    "PAM_ACCT_EXPIRED": "User account has expired",
+    "PAM_PERM_DENIED": "Permission denied",
+    "PAM_AUTHINFO_UNAVAIL": "Authentication service cannot retrieve authentication info",
+    "PAM_MAXTRIES": "Have exhausted maximum number of retries for service",
+    "PAM_NEW_AUTHTOK_REQD": "Authentication token is no longer valid; new one required",
+    "PAM_CRED_INSUFFICIENT": "Insufficient credentials to access authentication data",
+}
+
+
 class GpuBox(Box):
     """A box with the package; nothing of it runs until `up()`."""
 
@@ -96,3 +113,17 @@ class GpuBox(Box):
         if self.pids("gpuhubd"):
             self.stop_broker()
         self.broker = self.start_broker()
+
+    def pam(self, user: str, *operations: str, answers: tuple[str, ...] = (), service: str = BARE,
+            source: str | None = None) -> str:
+        """Calls PAM by pamtester and returns the code's name: PAM_SUCCESS or one of `PAM_TEXT`."""
+        if service == BARE:
+            self.write_file(f"/etc/pam.d/{BARE}", _BARE_STACK)
+        items = ["-I", f"rhost={source}"] if source else []
+        done = self.run(["pamtester", *items, service, user, *(operations or ("authenticate",))], check=False,
+                        input="".join(f"{answer}\n" for answer in answers))
+        if done.returncode == 0:
+            return "PAM_SUCCESS"
+        said = done.stderr.strip().splitlines()[-1].removeprefix("pamtester: ")
+        names = [name for name, text in PAM_TEXT.items() if text == said]
+        return names[0] if names else said
