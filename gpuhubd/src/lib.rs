@@ -7,6 +7,7 @@ pub mod engine;
 pub mod finding;
 pub mod idmap;
 pub mod model;
+pub mod privileges;
 pub mod provider;
 pub mod publish;
 pub mod server;

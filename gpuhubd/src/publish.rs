@@ -31,7 +31,7 @@ impl Publishing {
 /// with the store's; only a different one is replaced at once.
 pub fn start(store: Store, path: PathBuf, complete: bool, audit: Audit) -> Publishing {
     let (requests, queue) = mpsc::channel(256);
-    let mut publisher = Publisher::open(&path);
+    let publisher = Publisher::open(&path);
     let kept = publisher.current().is_some_and(|now| {
         store.generation().is_ok_and(|wanted| now.generation() == wanted) && now.complete() == complete
     });

@@ -66,7 +66,9 @@ fn escape(line: &mut String, value: &str) {
             }
             '\n' => line.push_str("\\n"),
             // Controls, and what makes text run backwards or vanish in a terminal.
-            c if c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}') => {
+            c if c.is_control()
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}') =>
+            {
                 let mut bytes = [0; 4];
                 for b in c.encode_utf8(&mut bytes).bytes() {
                     let _ = write!(line, "\\x{b:02x}");

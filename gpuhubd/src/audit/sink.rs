@@ -97,14 +97,14 @@ impl Writer {
 
     fn write(&mut self, event: &Event) {
         let mut line = Vec::new();
-        if Rfc3164.format(&mut line, severity(event), event.as_pairs()).is_err() || !self.to_syslog(&line) {
-            self.to_stderr(event);
+        if Rfc3164.format(&mut line, severity(event), event.as_pairs()).is_err() || !self.send_to_syslog(&line) {
+            self.print_to_stderr(event);
         }
     }
 
     /// Whether syslogd took it. One that was restarted has made a new socket under the old name:
     /// the old connection is refused for good, so connect again; give it a moment to come up.
-    fn to_syslog(&mut self, line: &[u8]) -> bool {
+    fn send_to_syslog(&mut self, line: &[u8]) -> bool {
         let start = Instant::now();
         loop {
             if self.connection.is_none() {
@@ -133,7 +133,7 @@ impl Writer {
         Ok(socket)
     }
 
-    fn to_stderr(&self, event: &Event) {
+    fn print_to_stderr(&self, event: &Event) {
         let time = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         let mut line = event.as_json(&time, &self.host);
         line.push('\n');
@@ -150,8 +150,7 @@ impl<T: std::fmt::Display> LogFormat<T> for Rfc3164 {
     fn format<W: Write>(&self, w: &mut W, severity: Severity, message: T) -> syslog::Result<()> {
         let priority = Facility::LOG_AUTHPRIV as u8 | severity as u8;
         let time = chrono::Local::now().format("%b %e %H:%M:%S");
-        write!(w, "<{priority}>{time} gpuhubd[{}]: {message}", std::process::id())
-            .map_err(|e| syslog::ErrorKind::Io(e).into())
+        write!(w, "<{priority}>{time} gpuhubd[{}]: {message}", std::process::id()).map_err(syslog::Error::Write)
     }
 }
 

@@ -78,7 +78,9 @@ impl Engine {
         let mut groups = Vec::new();
         for gid in gids {
             let group = self.store.group_by_gid(gid).map_err(internal)?;
-            groups.extend(group.and_then(|g| GroupName::new(&g.group.name).ok()).map(|n| GroupClaim { name: n, gid: None }));
+            groups.extend(
+                group.and_then(|g| GroupName::new(&g.group.name).ok()).map(|n| GroupClaim { name: n, gid: None }),
+            );
         }
         Ok(Person {
             provider: known.provider,

@@ -3,8 +3,8 @@
 use super::{Caller, Engine};
 use crate::audit::{Event, Outcome};
 use crate::model::GroupClaim;
+use crate::provider::Who;
 use crate::provider::builtin::{self, PasswordRule, hash_password};
-use crate::provider::{Provider, Who};
 use crate::store::{BuiltinGroup, BuiltinUser, StoreError};
 use gpuhub_common::entry::Passwd;
 use gpuhub_common::local::LocalAccounts;
@@ -56,7 +56,8 @@ impl Engine {
                 done()
             }
             Admin::GroupDel(q) => {
-                let declared = self.store.builtin_groups().map_err(text)?.iter().any(|g| g.name == q.name && g.declared);
+                let declared =
+                    self.store.builtin_groups().map_err(text)?.iter().any(|g| g.name == q.name && g.declared);
                 if declared {
                     return Err(format!("{} is declared in the configuration; remove it there.", q.name));
                 }
@@ -101,7 +102,11 @@ impl Engine {
         let hash = match new.password {
             Some(password) => {
                 check_password(rule, &password)?;
-                Some(tokio::task::spawn_blocking(move || hash_password(&password)).await.map_err(|e| e.to_string())??)
+                Some(
+                    tokio::task::spawn_blocking(move || hash_password(&password))
+                        .await
+                        .map_err(|e| e.to_string())??,
+                )
             }
             None => None,
         };

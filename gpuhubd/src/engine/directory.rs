@@ -166,10 +166,13 @@ impl Engine {
                 Ok(Some(found)) => {
                     let members = found.members.iter().map(|m| m.as_str().to_owned()).collect();
                     let taken = self.take_in_group(provider.name(), &found.claim, members).await?;
-                    return same(match which {
-                        Which::Name(n) => taken.name == n.as_str(),
-                        Which::Gid(gid) => taken.gid == gid,
-                    }, taken);
+                    return same(
+                        match which {
+                            Which::Name(n) => taken.name == n.as_str(),
+                            Which::Gid(gid) => taken.gid == gid,
+                        },
+                        taken,
+                    );
                 }
                 Ok(None) => {}
                 Err(_) => return known.map(|k| k.group).ok_or(LookupError::Unavailable),
@@ -206,7 +209,7 @@ impl Engine {
             }
             self.forget(name.as_str()).await;
         }
-        for provider in self.providers.iter().filter(|p| !bound.as_ref().is_some_and(|b| b.name() == p.name())) {
+        for provider in self.providers.iter().filter(|p| bound.as_ref().is_none_or(|b| b.name() != p.name())) {
             if provider.method() == Method::DeviceCode {
                 if provider.may_become(name) {
                     return Ok(Resolved::AtProvider(Arc::clone(provider), false));
@@ -250,10 +253,14 @@ impl Engine {
         }
         let passwd = draft(given.id, person.gid.unwrap_or(given.id));
         passwd.vet(&local).map_err(|r| refused(r.reason(), format!("uid {}: {r}", given.id)))?;
-        let mut groups: Vec<Group> = person.groups.iter().filter_map(|claim| {
-            let gid = self.group_id(&person.provider, claim, &local)?;
-            Some(Group { name: claim.name.as_str().into(), gid, members: vec![name.to_owned()] })
-        }).collect();
+        let mut groups: Vec<Group> = person
+            .groups
+            .iter()
+            .filter_map(|claim| {
+                let gid = self.group_id(&person.provider, claim, &local)?;
+                Some(Group { name: claim.name.as_str().into(), gid, members: vec![name.to_owned()] })
+            })
+            .collect();
         if person.gid.is_none() {
             groups.push(Group { name: name.to_owned(), gid: given.id, members: Vec::new() });
         }

@@ -33,11 +33,7 @@ impl Engine {
         dialog.end(code).await;
     }
 
-    async fn change(
-        &self,
-        context: &Context,
-        dialog: &mut Dialog,
-    ) -> (Result<(), (Denied, Code)>, Option<String>) {
+    async fn change(&self, context: &Context, dialog: &mut Dialog) -> (Result<(), (Denied, Code)>, Option<String>) {
         let plain = |d: Denied| {
             let code = d.reason.code();
             (d, code)

@@ -6,8 +6,8 @@ use crate::config::{Builtin, ConfigError};
 use crate::finding::Finding;
 use crate::model::{Denied, DirectoryGroup, GroupClaim, Method, Person, PersonKey, Reason, Standing, Unavailable};
 use crate::store::{BuiltinGroup, BuiltinUser, Store, StoreError};
-use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::Argon2;
+use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use async_trait::async_trait;
 use gpuhub_common::name::{GroupName, UserName};
 use gpuhub_common::secret::Secret;
@@ -134,9 +134,7 @@ impl Provider for BuiltinProvider {
         let user = match who {
             Who::Name(name) => self.store.builtin_user(name.as_str()).map_err(unavailable)?,
             // Derived uids are the idmap's; the engine knows them from the store.
-            Who::Uid(uid) => {
-                self.store.builtin_users().map_err(unavailable)?.into_iter().find(|u| u.uid == Some(uid))
-            }
+            Who::Uid(uid) => self.store.builtin_users().map_err(unavailable)?.into_iter().find(|u| u.uid == Some(uid)),
         };
         user.map_or(Ok(None), |u| self.person(u))
     }
@@ -155,15 +153,14 @@ impl Provider for BuiltinProvider {
 
     async fn verify_password(&self, person: &Person, password: &Secret) -> Result<Authenticated, Denied> {
         let user = self.store.builtin_user(person.name.as_str()).map_err(|e| Denied::from(unavailable(e)))?;
-        match user.and_then(|u| u.hash) {
-            Some(hash) if self.matches(password, hash).await? => {
-                Ok(Authenticated::verified(person.clone(), Method::Password))
-            }
-            Some(_) => Err(Reason::WrongPassword.into()),
-            None => {
-                self.verify_decoy(password).await;
-                Err(Denied::because(Reason::WrongPassword, "no password is set"))
-            }
+        let Some(hash) = user.and_then(|u| u.hash) else {
+            self.verify_decoy(password).await;
+            return Err(Denied::because(Reason::WrongPassword, "no password is set"));
+        };
+        if self.matches(password, hash).await? {
+            Ok(Authenticated::verified(person.clone(), Method::Password))
+        } else {
+            Err(Reason::WrongPassword.into())
         }
     }
 
@@ -228,9 +225,10 @@ fn declare_all(store: &Store, config: &Builtin) -> Result<(), String> {
         let hash = match (&u.password_hash, &u.password_file) {
             (Some(hash), _) => Some(hash.clone()),
             (None, Some(file)) => {
-                let fits = kept.as_deref().and_then(|h| PasswordHash::new(h).ok()).is_some_and(|h| {
-                    Argon2::default().verify_password(file.secret().expose(), &h).is_ok()
-                });
+                let fits = kept
+                    .as_deref()
+                    .and_then(|h| PasswordHash::new(h).ok())
+                    .is_some_and(|h| Argon2::default().verify_password(file.secret().expose(), &h).is_ok());
                 if fits { kept } else { Some(hash_password(file.secret())?) }
             }
             (None, None) => None,

@@ -25,7 +25,10 @@ pub struct BuiltinUser {
 /// A hash is not a password, but it is nobody's business either.
 impl std::fmt::Debug for BuiltinUser {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BuiltinUser").field("name", &self.name).field("declared", &self.declared).finish_non_exhaustive()
+        f.debug_struct("BuiltinUser")
+            .field("name", &self.name)
+            .field("declared", &self.declared)
+            .finish_non_exhaustive()
     }
 }
 
@@ -74,7 +77,10 @@ impl Store {
                 params![u.name, u.full_name, u.uid, u.home, u.shell, u.hash, u.declared],
             )? > 0;
             for group in groups.iter().filter(|_| added) {
-                tx.execute("INSERT OR IGNORE INTO builtin_members (grp, user) VALUES (?1, ?2)", params![group, u.name])?;
+                tx.execute(
+                    "INSERT OR IGNORE INTO builtin_members (grp, user) VALUES (?1, ?2)",
+                    params![group, u.name],
+                )?;
             }
             Ok(added)
         })

@@ -1,6 +1,6 @@
 //! Who is known here, and in which groups.
 
-use super::{Store, StoreError, bump_generation, unix_now};
+use super::{Store, StoreError, bump_generation};
 use crate::model::PersonKey;
 use gpuhub_common::entry::{Group, Passwd};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
@@ -32,7 +32,8 @@ pub struct KnownGroup {
     pub fetched_at: i64,
 }
 
-const PERSON: &str = "SELECT provider, issuer, subject, name, uid, gid, gecos, home, shell, fetched_at, gone FROM people";
+const PERSON: &str =
+    "SELECT provider, issuer, subject, name, uid, gid, gecos, home, shell, fetched_at, gone FROM people";
 
 fn person(r: &Row<'_>) -> Result<KnownPerson, StoreError> {
     Ok(KnownPerson {
@@ -97,8 +98,17 @@ impl Store {
                  ON CONFLICT (name) DO UPDATE SET provider = ?1, issuer = ?2, subject = ?3, uid = ?5, gid = ?6,
                     gecos = ?7, home = ?8, shell = ?9, fetched_at = ?10, gone = ?11",
                 params![
-                    known.provider, known.key.issuer, known.key.subject, name, p.uid, p.gid, p.gecos, p.home,
-                    p.shell, known.fetched_at, known.gone
+                    known.provider,
+                    known.key.issuer,
+                    known.key.subject,
+                    name,
+                    p.uid,
+                    p.gid,
+                    p.gecos,
+                    p.home,
+                    p.shell,
+                    known.fetched_at,
+                    known.gone
                 ],
             )?;
             let same_person = before.is_some_and(|b| b.passwd == known.passwd && b.gone == known.gone);
@@ -144,7 +154,10 @@ impl Store {
             )?;
             tx.execute("DELETE FROM members WHERE grp = ?1 AND via = 'list'", [&g.name])?;
             for member in &g.members {
-                tx.execute("INSERT OR IGNORE INTO members (grp, user, via) VALUES (?1, ?2, 'list')", params![g.name, member])?;
+                tx.execute(
+                    "INSERT OR IGNORE INTO members (grp, user, via) VALUES (?1, ?2, 'list')",
+                    params![g.name, member],
+                )?;
             }
             let after = group_where(tx, "name = ?1", [&g.name])?;
             let changed = before.map(|b| b.group) != after.map(|a| a.group);
@@ -251,7 +264,8 @@ fn put_memberships(tx: &Transaction<'_>, provider: &str, user: &str, groups: &[G
         .prepare_cached("SELECT DISTINCT grp FROM members WHERE user = ?1 ORDER BY grp")?
         .query_map([user], |r| r.get(0))?
         .collect::<Result<_, _>>()?;
-    let mut after: Vec<&str> = groups.iter().filter(|g| g.members.iter().any(|m| m == user)).map(|g| &*g.name).collect();
+    let mut after: Vec<&str> =
+        groups.iter().filter(|g| g.members.iter().any(|m| m == user)).map(|g| &*g.name).collect();
     after.sort_unstable();
     after.dedup();
     // What her own entry says also corrects what the lists of groups said earlier.
@@ -268,6 +282,7 @@ fn put_memberships(tx: &Transaction<'_>, provider: &str, user: &str, groups: &[G
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::unix_now;
 
     fn known(name: &str, uid: u32) -> KnownPerson {
         KnownPerson {
