@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod dialog;
+pub mod doctor;
 pub mod finding;
 pub mod model;
 pub mod provider;
