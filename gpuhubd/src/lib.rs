@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod config;
 pub mod dialog;
+pub mod doctor;
 pub mod engine;
 pub mod finding;
 pub mod idmap;
