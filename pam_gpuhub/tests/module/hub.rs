@@ -38,6 +38,7 @@ unsafe extern "C" {
     fn pam_acct_mgmt(handle: *mut c_void, flags: c_int) -> c_int;
 }
 
+const DELETE: c_int = 4;
 const REINITIALIZE: c_int = 8;
 
 /// The passwords that are left.
@@ -78,18 +79,25 @@ fn login(service: &CStr, user: &CStr, password: &CStr) -> c_int {
         }
     };
     match with_handle(service, user, Form(vec![password.into()]), authenticate) {
-        // SAFETY: a live handle.
-        0 => with_handle(service, user, Form(vec![]), |handle| unsafe { pam_acct_mgmt(handle, 0) }),
+        0 => with_handle(service, user, Form(vec![]), |handle| {
+            // SAFETY: a live handle.
+            unsafe {
+                assert_eq!(pam_setcred(handle, DELETE), 0, "needs no broker");
+                pam_acct_mgmt(handle, 0)
+            }
+        }),
         code => code,
     }
 }
 
+/// An empty name stands for none.
 fn with_handle(service: &CStr, user: &CStr, mut form: Form, work: impl Fn(*mut c_void) -> c_int) -> c_int {
     let conv = PamConv { converse, data: (&raw mut form).cast() };
     let mut handle = ptr::null_mut();
+    let user = if user.is_empty() { ptr::null() } else { user.as_ptr() };
     // SAFETY: valid strings; conv and form outlive the handle.
     unsafe {
-        assert_eq!(pam_start(service.as_ptr(), user.as_ptr(), &raw const conv, &raw mut handle), 0);
+        assert_eq!(pam_start(service.as_ptr(), user, &raw const conv, &raw mut handle), 0);
         let code = work(handle);
         pam_end(handle, code);
         code
@@ -119,7 +127,7 @@ fn inside() {
     println!("pages {} descriptors {}", after.0 as i64 - before.0 as i64, after.1 as i64 - before.1 as i64);
 }
 
-fn hub(space: &Space, password: &str, times: u32) -> Ended {
+fn hub(space: &Space, user: &str, password: &str, times: u32) -> Ended {
     space.service(
         "hub",
         "auth [success=done user_unknown=ignore default=die] MODULE\nauth required pam_deny.so\naccount required MODULE\n",
@@ -127,7 +135,7 @@ fn hub(space: &Space, password: &str, times: u32) -> Ended {
     let (times, this) = (times.to_string(), std::env::current_exe().unwrap());
     let set = |name: &str, value: &str| format!("{name}={value}");
     let args = [
-        &set("HUB_USER", "alice"),
+        &set("HUB_USER", user),
         &set("HUB_PASSWORD", password),
         &set("HUB_TIMES", &times),
         this.to_str().unwrap(),
@@ -146,7 +154,7 @@ fn the_form_s_password_logs_in_and_the_home_is_made() {
         Call::Begin(_) => broker::prompt(false, "Password: ", &["nobody sees this"]),
         _ => broker::alice(call, nth),
     });
-    let end = hub(&space, "right", 1);
+    let end = hub(&space, "alice", "right", 1);
     assert!(end.says("code 0\n"), "{}", end.text);
     assert!(space.path("home/alice").is_dir());
     assert_eq!(
@@ -163,17 +171,27 @@ fn prompts_that_the_form_cannot_answer_end_the_login() {
             Call::Begin(_) => broker::password(),
             _ => broker::prompt(echo, "One-time code: ", &[]),
         });
-        let end = hub(&space, "right", 1);
+        let end = hub(&space, "alice", "right", 1);
         assert!(end.says("code 19\n"), "{}", end.text);
         assert_eq!(broker.heard().len(), 2);
     }
 }
 
 #[test]
+fn an_application_without_a_name_is_asked_for_one() {
+    let space = Space::new();
+    let broker = Broker::at(&space.socket(), broker::alice);
+    // This one cannot tell: the question is a visible prompt.
+    let end = hub(&space, "", "right", 1);
+    assert!(end.says("code 19\n"), "{}", end.text);
+    assert!(broker.heard().is_empty());
+}
+
+#[test]
 fn a_denial_s_code_reaches_the_hub() {
     let space = Space::new();
     Broker::at(&space.socket(), |_, _| broker::done(Code::CredInsufficient, &["!this service cannot show a code"]));
-    assert!(hub(&space, "right", 1).says("code 8\n"));
+    assert!(hub(&space, "alice", "right", 1).says("code 8\n"));
 }
 
 /// libpam opens and closes the .so at each login.
@@ -181,7 +199,7 @@ fn a_denial_s_code_reaches_the_hub() {
 fn a_host_that_lives_long_loses_no_memory_and_no_descriptor() {
     let space = Space::new();
     Broker::at(&space.socket(), broker::alice);
-    let end = hub(&space, "right", 400);
+    let end = hub(&space, "alice", "right", 400);
     assert_eq!(end.text.matches("code 0\n").count(), 400);
     let line = end.text.lines().find(|line| line.starts_with("pages")).unwrap();
     let numbers: Vec<i64> = line.split(' ').filter_map(|word| word.parse().ok()).collect();

@@ -162,12 +162,3 @@ fn hanging_up_at_the_prompt_cancels() {
     space.pamtester(&["test", "alice", "authenticate"], "").failed_with("Conversation error");
     assert_eq!(broker.heard().len(), 1, "nothing was answered");
 }
-
-#[test]
-fn an_application_without_a_name_is_asked_for_one() {
-    let space = Space::new();
-    let broker = Broker::at(&space.socket(), broker::alice);
-    // pamtester always has a name; an empty one is nobody's.
-    let end = space.pamtester(&["test", "", "authenticate"], "alice\nright\n");
-    assert!(broker.heard().is_empty() || end.ok, "{}", end.text);
-}

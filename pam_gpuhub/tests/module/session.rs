@@ -78,6 +78,7 @@ fn without_a_home_nobody_comes_in() {
     std::fs::write(space.path("home/alice"), "not a directory").unwrap();
     let end = space.pamtester(&["test", "alice", "setcred(PAM_ESTABLISH_CRED)"], "");
     end.failed_with(CRED_ERR);
+    assert!(end.says("Your home directory could not be made."), "{}", end.text);
     assert!(end.our_log()[0].ends_with(r#"reason="home-not-a-directory""#), "{:?}", end.log);
     space.pamtester(&["test", "alice", "open_session"], "").failed_with(SESSION_ERR);
 }

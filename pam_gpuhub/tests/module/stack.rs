@@ -15,7 +15,7 @@ fn root_local_users_and_impossible_names_are_not_ours_in_any_hook() {
     let line = |t: &str| format!("{t} required MODULE\n");
     space.service("bare", &["auth", "account", "session", "password"].map(line).concat());
     let broker = Broker::at(&space.socket(), broker::alice);
-    for name in ["root", "lola", "a:b", "-x", "1000", "../x", "two words", "a\nb", "é", &"x".repeat(65)] {
+    for name in ["root", "lola", "", "a:b", "-x", "1000", "../x", "two words", "a\nb", "é", &"x".repeat(65)] {
         for operation in ALL {
             let end = space.pamtester(&["--", "bare", name, operation], "right\nright\nright\n");
             end.failed_with(UNKNOWN);
