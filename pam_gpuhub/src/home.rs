@@ -5,10 +5,10 @@
 //! and of two logins at once one wins and both are right. A home that exists is left as it is.
 //!
 //! The plan comes from the broker, and a captured broker must not gain root by it:
-//! - only below directories where homes may be ([`SYSTEM`]): a directory of hers called
+//! - only below directories where homes may be (`SYSTEM`): a directory of hers called
 //!   `/etc/profile.d` would be root's undoing;
 //! - only in a parent that root owns and nobody else may write, or which is made so;
-//! - a skeleton other than [`SKEL`] gives only what everyone may read anyway (`/root`, no).
+//! - a skeleton other than `SKEL` gives only what everyone may read anyway (`/root`, no).
 //!
 //! Where root is nobody (NFS with root_squash), nothing can be made: make homes on the server.
 
@@ -41,7 +41,7 @@ const MAX_DEPTH: usize = 32;
 pub enum HomeError {
     /// Something else has its name.
     NotADirectory,
-    /// A first component of [`SYSTEM`], or no path at all.
+    /// A first component of `SYSTEM`, or no path at all.
     BadPlace,
     /// A parent directory is not root's alone, or is a link.
     UnsafeParent,
