@@ -41,7 +41,7 @@ use crate::local::LocalAccounts;
 use std::path::Path;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// After an open(2) that gave nothing fresher, so long until the next.
 pub const RETRY_MS: u64 = 100;
@@ -50,6 +50,8 @@ pub const RETRY_MS: u64 = 100;
 const MAX_RETIRED: usize = 64;
 /// So long a thread waits for another one that opens the path.
 const MAX_WAIT: Duration = Duration::from_millis(50);
+/// So often at most a lookup begins anew because the file was replaced under it.
+const MAX_ROUNDS: u32 = 4;
 /// Counters; a retired mapping has a bit for each.
 const SHARDS: usize = u64::BITS as usize;
 
@@ -179,12 +181,20 @@ impl Reader {
             }
             return answer;
         }
-        self.refresh(now);
-        self.ask(key, now, false, &mut search).unwrap_or(Answer::Unknown)
+        // Once is enough, but for a thread that did not run while the file was replaced many times.
+        for _ in 0..MAX_ROUNDS {
+            let renewed = self.refresh(now);
+            match self.ask(key, now, false, &mut search) {
+                Some(answer) => return answer,
+                None if renewed => {}
+                None => break,
+            }
+        }
+        Answer::Unknown
     }
 
-    /// Asks the current mapping, if it is fresh or `stale` will do; none if opening the path
-    /// anew may help.
+    /// Asks the current mapping; none if there is none, if it does not know, or if it is not
+    /// fresh and `only_fresh` will do.
     fn ask<T>(
         &self,
         key: Key<'_>,
@@ -227,49 +237,51 @@ impl Reader {
         first
     }
 
-    /// Opens the path, unless that was tried just now; waits for a thread that is at it.
-    fn refresh(&self, now: u64) {
+    /// Opens the path, unless that was tried just now; waits for a thread that is at it. False if
+    /// asking again is of no use.
+    fn refresh(&self, now: u64) -> bool {
         let retry_at = self.retry_at.load(Ordering::Relaxed);
         // The second condition: the clock was set back.
         if now < retry_at && retry_at - now <= RETRY_MS {
-            return;
+            return false;
         }
         let Some(guard) = self.try_lock() else { return self.wait(now) };
         let known = {
             let pin = self.pin();
             match pin.mapping() {
                 // Somebody else was faster.
-                Some(m) if m.view().is_fresh(now) => return,
+                Some(m) if m.view().is_fresh(now) => return true,
                 other => other.map(Mapping::file),
             }
         };
-        let next = match Mapping::open_unless(self.path(), known, self.local) {
+        let (renewed, next) = match Mapping::open_unless(self.path(), known, self.local) {
             Ok(Some(new)) => {
                 let fresh = new.view().is_fresh(now_ms());
                 self.replace(Box::into_raw(Box::new(new)), &guard);
-                if fresh { 0 } else { now + RETRY_MS }
+                (true, if fresh { 0 } else { now + RETRY_MS })
             }
-            Ok(None) | Err(MapError::Gone(_)) => now + RETRY_MS,
+            Ok(None) | Err(MapError::Gone(_)) => (false, now + RETRY_MS),
             // The broker has moved on to something that we cannot read: what we have is not its
             // word any more.
             Err(MapError::Bad(_)) => {
                 self.replace(null_mut(), &guard);
-                now + RETRY_MS
+                (false, now + RETRY_MS)
             }
         };
         self.retry_at.store(next, Ordering::Relaxed);
+        renewed
     }
 
-    fn wait(&self, now: u64) {
-        let step = Duration::from_micros(200);
-        let mut left = MAX_WAIT;
+    fn wait(&self, now: u64) -> bool {
+        let until = Instant::now() + MAX_WAIT;
         while self.lock.load(Ordering::Acquire) {
-            left = left.saturating_sub(step);
-            if left.is_zero() {
-                return self.retry_at.store(now + RETRY_MS, Ordering::Relaxed);
+            if Instant::now() >= until {
+                self.retry_at.store(now + RETRY_MS, Ordering::Relaxed);
+                return false;
             }
-            std::thread::sleep(step);
+            std::thread::sleep(Duration::from_micros(200));
         }
+        true
     }
 
     fn replace(&self, new: *mut Mapping, guard: &Guard<'_>) {
