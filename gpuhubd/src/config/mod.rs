@@ -130,7 +130,7 @@ impl Config {
             };
             let rest = ValueDeserializer::from(Spanned::new(span.clone(), DeValue::Table(table)));
             let provider = match kind.as_str() {
-                "ldap" => ProviderConfig::Ldap(LdapConfig::deserialize(rest).map_err(|e| source.toml(&e))?),
+                "ldap" => ProviderConfig::Ldap(Box::new(LdapConfig::deserialize(rest).map_err(|e| source.toml(&e))?)),
                 "oidc" => ProviderConfig::Oidc(Box::new(OidcConfig::deserialize(rest).map_err(|e| source.toml(&e))?)),
                 other => {
                     return Err(source.at(

@@ -9,7 +9,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub enum ProviderConfig {
     /// `kind = "ldap"`
-    Ldap(LdapConfig),
+    Ldap(Box<LdapConfig>),
     /// `kind = "oidc"`
     Oidc(Box<OidcConfig>),
 }

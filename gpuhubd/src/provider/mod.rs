@@ -13,6 +13,7 @@ use crate::model::{Denied, DirectoryGroup, Method, Person, Unavailable};
 use async_trait::async_trait;
 use gpuhub_common::name::{GroupName, UserName};
 use gpuhub_common::secret::Secret;
+use std::time::Duration;
 
 /// A person whose proof was verified. Only a provider can make one, so no "success" leaves the
 /// engine that no factor stands behind.
@@ -83,6 +84,12 @@ pub trait Provider: Send + Sync {
     /// Whether it can name all its people without being asked for one. Then an absence is known.
     fn is_complete(&self) -> bool {
         false
+    }
+
+    /// How long what it said of somebody is served before it is asked again; `None`: for good,
+    /// since it is the broker's own store, or since only a login could ask.
+    fn cache_ttl(&self) -> Option<Duration> {
+        None
     }
 
     /// The person, if this provider knows people before they log in; `None` is certain.
