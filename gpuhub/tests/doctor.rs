@@ -311,6 +311,8 @@ fn pam_would_lock_out_root() {
     with_stack(&stack).fatal("pam-stack", "local users would be locked out");
     let stack = format!("{AUTH}account [success=ok default=bad] pam_gpuhub.so\n{SESSION}");
     with_stack(&stack).fatal("pam-stack", "local users would be locked out");
+    let stack = format!("{AUTH}{ACCOUNT}session required pam_gpuhub.so\n");
+    with_stack(&stack).fatal("pam-stack", "is \"required\" in session: root and local users would be locked out");
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn problems(tree: &Tree, service: &str) -> Vec<(bool, String)> {
             }
             _ => {}
         }
-        if kind != "session" && matches!(line.on("user_unknown"), "bad" | "die") {
+        if matches!(line.on("user_unknown"), "bad" | "die") {
             found.push((
                 true,
                 format!("{OURS} is \"{}\" in {kind}: root and local users would be locked out", line.control),
