@@ -8,7 +8,7 @@
 //! - only below directories where homes may be ([`SYSTEM_DIRS`]): a directory of hers called
 //!   `/etc/profile.d` would be root's undoing;
 //! - only in a parent that root owns and nobody else may write, or which is made so;
-//! - a skeleton other than [`SKEL`] gives only what everyone may read anyway (`/root`, no).
+//! - a skeleton other than `SKEL` gives only what everyone may read anyway (`/root`, no).
 //!
 //! Where root is nobody (NFS with root_squash), nothing can be made: make homes on the server.
 

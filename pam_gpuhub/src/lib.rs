@@ -81,3 +81,39 @@ fn guarded(handle: &mut PamHandle, hook: impl FnOnce(&mut PamHandle) -> PamResul
         }
     }
 }
+
+#[cfg(test)]
+#[allow(unsafe_code)] // a handle of libpam's own
+mod tests {
+    use super::*;
+    use libc::{c_char, c_int, c_void};
+
+    unsafe extern "C" {
+        fn pam_start(
+            service: *const c_char,
+            user: *const c_char,
+            conv: *const c_void,
+            handle: *mut *mut PamHandle,
+        ) -> c_int;
+        fn pam_end(handle: *mut PamHandle, status: c_int) -> c_int;
+    }
+
+    #[test]
+    fn a_panic_is_contained_and_denies() {
+        let no_conversation: [*const c_void; 2] = [std::ptr::null(); 2];
+        let mut handle = std::ptr::null_mut();
+        // SAFETY: valid strings, a pam_conv that is never called, and a place for the handle.
+        let handle = unsafe {
+            let started =
+                pam_start(c"gpuhub-test".as_ptr(), c"alice".as_ptr(), no_conversation.as_ptr().cast(), &raw mut handle);
+            assert_eq!(started, 0);
+            &mut *handle
+        };
+        let code = guarded(handle, |_| panic!("nobody hears this"));
+        // The other tests' panics are to be heard.
+        drop(std::panic::take_hook());
+        assert_eq!(code, PamResultCode::PAM_SYSTEM_ERR);
+        // SAFETY: the handle of pam_start, once.
+        unsafe { pam_end(handle, 0) };
+    }
+}

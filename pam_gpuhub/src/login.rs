@@ -8,7 +8,7 @@ use crate::relay::{self, Broken, NoAnswer, Person};
 use crate::report;
 use gpuhub_common::client::{CallError, Client};
 use gpuhub_common::paths;
-use gpuhub_common::wire::{Begin, Call, Code, Context, ErrorCode, Message, Purpose, Verdict};
+use gpuhub_common::wire::{Begin, Call, Code, Context, ErrorCode, Purpose, Verdict};
 use pam::constants::{PAM_CHANGE_EXPIRED_AUTHTOK, PamResultCode};
 use pam::module::PamHandle;
 
@@ -113,8 +113,7 @@ fn unavailable(
         return PamResultCode::PAM_USER_UNKNOWN;
     }
     report::refusal(handle, context, event, report::reason(error));
-    let message = Message { error: true, text: report::sentence(error).to_owned() };
-    Conversation::new(handle, Purpose::Authenticate, options).show(&message);
+    report::tell(handle, options, report::sentence(error));
     PamResultCode::PAM_AUTHINFO_UNAVAIL
 }
 

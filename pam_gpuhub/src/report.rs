@@ -1,8 +1,11 @@
 //! What is said when the broker cannot say it: one line to syslog, one sentence to the person.
 
+use crate::conversation::Conversation;
 use crate::handle;
+use crate::options::Options;
+use crate::relay::Person;
 use gpuhub_common::client::CallError;
-use gpuhub_common::wire::{Context, ErrorCode};
+use gpuhub_common::wire::{Context, ErrorCode, Message, Purpose};
 use pam::module::PamHandle;
 
 /// The longest value in a line; the application's items have no limit of their own.
@@ -16,6 +19,12 @@ pub fn refusal(handle: &PamHandle, context: &Context, event: &str, reason: &str)
 /// Logs an event that goes on though the broker could not record it.
 pub fn unrecorded(handle: &PamHandle, context: &Context, event: &str, reason: &str) {
     handle::log(handle, libc::LOG_WARNING, &line(context, event, "unrecorded", reason));
+}
+
+/// Tells the person, as an error message.
+pub fn tell(handle: &mut PamHandle, options: &Options, sentence: &str) {
+    let message = Message { error: true, text: sentence.to_owned() };
+    Conversation::new(handle, Purpose::Authenticate, options).show(&message);
 }
 
 fn line(context: &Context, event: &str, result: &str, reason: &str) -> String {

@@ -40,7 +40,7 @@ pub fn establish(handle: &mut PamHandle, options: &Options) -> PamResultCode {
         Ok(()) => PamResultCode::PAM_SUCCESS,
         Err(Failure::Call(CallError::Broker(ErrorCode::NoSuchEntry))) => PamResultCode::PAM_USER_UNKNOWN,
         Err(failure) => {
-            report::refusal(handle, &context, "setcred", &failure.reason());
+            refuse(handle, options, &context, "setcred", &failure);
             match failure {
                 Failure::Call(_) => PamResultCode::PAM_CRED_UNAVAIL,
                 Failure::Entry(_) | Failure::Home(_) => PamResultCode::PAM_CRED_ERR,
@@ -50,7 +50,7 @@ pub fn establish(handle: &mut PamHandle, options: &Options) -> PamResultCode {
 }
 
 /// pam_sm_open_session(3).
-pub fn open(handle: &mut PamHandle, _options: &Options) -> PamResultCode {
+pub fn open(handle: &mut PamHandle, options: &Options) -> PamResultCode {
     let context = match context::ours(handle) {
         Ok(context) => context,
         Err(code) => return code,
@@ -69,7 +69,7 @@ pub fn open(handle: &mut PamHandle, _options: &Options) -> PamResultCode {
             PamResultCode::PAM_SUCCESS
         }
         Err(failure) => {
-            report::refusal(handle, &context, "session-open", &failure.reason());
+            refuse(handle, options, &context, "session-open", &failure);
             PamResultCode::PAM_SESSION_ERR
         }
     }
@@ -121,6 +121,14 @@ impl Failure {
         }
     }
 
+    const fn sentence(&self) -> &'static str {
+        match self {
+            Failure::Call(error) => report::sentence(*error),
+            Failure::Entry(_) => "Your account cannot be used here. Ask the administrator.",
+            Failure::Home(_) => "Your home directory could not be made. Ask the administrator.",
+        }
+    }
+
     /// Whether the broker merely cannot be reached. Not if it hung up: so it answers a peer or a
     /// request that it does not allow.
     const fn is_outage(&self) -> bool {
@@ -134,6 +142,12 @@ impl Failure {
             )
         )
     }
+}
+
+/// Says to the log and to the person why there is no session.
+fn refuse(handle: &mut PamHandle, options: &Options, context: &Context, event: &str, failure: &Failure) {
+    report::refusal(handle, context, event, &failure.reason());
+    report::tell(handle, options, failure.sentence());
 }
 
 fn tell_closed(context: &Context, session: Option<String>) -> Result<Nothing, CallError> {

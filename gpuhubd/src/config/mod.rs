@@ -170,10 +170,43 @@ mod tests {
     }
 
     #[test]
-    fn the_example_is_valid_with_everything_commented_in() {
+    fn the_example_is_valid_and_so_is_every_line_it_comments_out() {
         let example = include_str!("../../../conf/gpuhub.toml.example");
-        Config::parse("example", example).unwrap();
+        assert!(Config::parse("example", example).unwrap().providers.is_empty());
+        let dir = std::env::temp_dir().join(format!("gpuhub-example-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = |name: &str, content: &str| {
+            use std::os::unix::fs::PermissionsExt;
+            let path = dir.join(name);
+            std::fs::write(&path, content).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            path.display().to_string()
+        };
+        let (secret, ca) = (file("secret", "x"), file("ca.pem", CERTIFICATE));
+        let key = regex::Regex::new(r"^# ([a-z_]+ = |\[\[)").unwrap();
+        let lines = example.lines().map(|l| if key.is_match(l) { &l[2..] } else { l });
+        let all = lines.collect::<Vec<_>>().join("\n");
+        let all = ["/run/secrets/alice", "/etc/gpuhub/ldap.secret", "/etc/gpuhub/oidc.secret"]
+            .iter()
+            .fold(all.replace("/etc/gpuhub/ca.pem", &ca), |text, path| text.replace(path, &secret));
+        let config = Config::parse("example", &all).unwrap();
+        assert_eq!(config.providers.len(), 2);
+        assert_eq!(config.builtin.user.len(), 1);
+        std::fs::remove_dir_all(&dir).unwrap();
     }
+
+    /// Any certificate at all.
+    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
+MIIBdTCCARugAwIBAgIUV5e7TWq9Zhkc9TIqO9xTy8HO8/swCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEdGVzdDAgFw0yNjExMjIyMzIxNTdaGA8yMTI2MTAyOTIzMjE1
+N1owDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABIxI
+7la1SBnzoK2+9Hf246OOkRbuCJf2xRJsYsKYz0wagxcK+ARi6CUs1nybZ21Crs5S
+PtDaqaZaO6UDE9s7PKKjUzBRMB0GA1UdDgQWBBQQfNeyY9DKEvpNLVYUvUCH3DTv
+ZDAfBgNVHSMEGDAWgBQQfNeyY9DKEvpNLVYUvUCH3DTvZDAPBgNVHRMBAf8EBTAD
+AQH/MAoGCCqGSM49BAMCA0gAMEUCICkk8CzuQcfA4CakbLqvqgSpGDwkuV7Xq9mV
+Kh4SSypVAiEA+5smKzRYRHGfIDdXRd389bcW/8licY35awQQU52+0t0=
+-----END CERTIFICATE-----
+";
 
     #[test]
     fn unknown_key_names_file_and_line() {
