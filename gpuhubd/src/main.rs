@@ -3,6 +3,7 @@
 use gpuhubd::audit::{Audit, Event};
 use gpuhubd::config::{Config, ConfigError, ProviderConfig};
 use gpuhubd::engine::{Engine, Rules, refresh};
+use gpuhubd::finding::Finding;
 use gpuhubd::idmap::Idmap;
 use gpuhubd::privileges::{self, Paths};
 use gpuhubd::provider::Provider;
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
     };
     let config = Config::load(&options.config, options.config_named);
     if options.check {
-        return check(config, options.json);
+        return check(config, &options);
     }
     match config {
         Ok(config) => match run(config, &options.paths) {
@@ -103,22 +104,21 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
         .map_err(|e| format!("no runtime: {e}"))
 }
 
-fn check(mut config: Result<Config, ConfigError>, json: bool) -> ExitCode {
-    let findings = runtime().and_then(|rt| {
-        let mut found = Vec::new();
-        if let Ok(config) = &mut config {
-            found = providers(std::mem::take(&mut config.providers))?;
-        }
-        Ok(rt.block_on(doctor::check(config.as_ref(), &found)))
-    });
-    let findings = match findings {
-        Ok(findings) => findings,
+fn check(mut config: Result<Config, ConfigError>, options: &Options) -> ExitCode {
+    let configs = config.as_mut().map(|c| std::mem::take(&mut c.providers)).unwrap_or_default();
+    let (made, broken) = match providers(configs) {
+        Ok(made) => (made, None),
+        Err(e) => (Vec::new(), Some(Finding::fatal("config", e, "Correct it in gpuhub.toml."))),
+    };
+    let mut findings = match runtime() {
+        Ok(rt) => rt.block_on(doctor::check(config.as_ref(), &made, &options.paths)),
         Err(e) => {
             eprintln!("gpuhubd: {e}");
             return ExitCode::from(EX_FAILURE);
         }
     };
-    let printed = doctor::print(&findings, json, &mut std::io::stdout());
+    findings.extend(broken);
+    let printed = doctor::print(&findings, options.json, &mut std::io::stdout());
     ExitCode::from(if doctor::any_fatal(&findings) || printed.is_err() { EX_FAILURE } else { 0 })
 }
 
