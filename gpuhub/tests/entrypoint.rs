@@ -1,10 +1,5 @@
 //! gpuhub-entrypoint with real processes: the supervisor as built, a stand-in broker, and shells.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -28,8 +23,7 @@ struct Stage {
 
 impl Stage {
     fn new(name: &str, behaviour: &str) -> Self {
-        let dir =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/entrypoint/broker.sh");
@@ -57,10 +51,7 @@ impl Stage {
         command.current_dir(&self.dir);
         command.args(["--broker", self.path("broker").to_str().unwrap()]);
         command.args(["--socket", "broker.sock", "--wait", wait]);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     }
 
     /// Starts the supervisor with `sh -c SCRIPT` as the image's command.
@@ -149,10 +140,7 @@ fn the_command_waits_until_the_broker_answers() {
     let child = stage.spawn("20", "echo here > command");
     stage.wait_for("starts", 1);
     thread::sleep(Duration::from_millis(500));
-    assert!(
-        !stage.path("command").exists(),
-        "started before the broker answered"
-    );
+    assert!(!stage.path("command").exists(), "started before the broker answered");
     let _listener = stage.listen();
     stage.wait_for("command", 1);
     let output = child.wait_with_output().unwrap();
@@ -167,11 +155,7 @@ fn a_broker_that_never_answers_does_not_stop_the_image() {
     let output = stage.run("0.7", "echo ran");
     assert!(begin.elapsed() >= Duration::from_millis(700));
     assert_eq!(stdout(&output), "ran\n");
-    assert!(
-        stderr(&output).contains("does not answer yet"),
-        "{}",
-        stderr(&output)
-    );
+    assert!(stderr(&output).contains("does not answer yet"), "{}", stderr(&output));
 }
 
 #[test]
@@ -180,11 +164,7 @@ fn a_stale_socket_is_no_answer() {
     drop(stage.listen());
     assert!(stage.path("broker.sock").exists());
     let output = stage.run("0.3", "true");
-    assert!(
-        stderr(&output).contains("does not answer yet"),
-        "{}",
-        stderr(&output)
-    );
+    assert!(stderr(&output).contains("does not answer yet"), "{}", stderr(&output));
 }
 
 #[test]
@@ -198,11 +178,7 @@ fn a_refused_configuration_is_said_once_and_not_waited_for() {
     let starts = stage.lines("starts").len();
     assert!((2..=3).contains(&starts), "{starts} starts");
     let said = stderr(&output);
-    assert_eq!(
-        said.matches("refuses its configuration").count(),
-        1,
-        "{said}"
-    );
+    assert_eq!(said.matches("refuses its configuration").count(), 1, "{said}");
     assert_eq!(said.matches("unknown key").count(), starts, "{said}");
 }
 
@@ -212,12 +188,7 @@ fn no_broker_program_is_said_once_and_not_waited_for() {
     fs::remove_file(stage.path("broker")).unwrap();
     let output = stage.run("60", "sleep 1; echo ran");
     assert_eq!(stdout(&output), "ran\n");
-    assert_eq!(
-        stderr(&output).matches("cannot start").count(),
-        1,
-        "{}",
-        stderr(&output)
-    );
+    assert_eq!(stderr(&output).matches("cannot start").count(), 1, "{}", stderr(&output));
 }
 
 #[test]
@@ -229,10 +200,7 @@ fn a_dead_broker_is_started_again_later_and_later() {
     for (nth, pause) in [(1, 0), (2, 500), (3, 1000)] {
         let starts = stage.wait_for("starts", nth);
         let took = begin.elapsed();
-        assert!(
-            took >= Duration::from_millis(pause),
-            "start {nth} after {took:?}"
-        );
+        assert!(took >= Duration::from_millis(pause), "start {nth} after {took:?}");
         thread::sleep(Duration::from_millis(100));
         begin = Instant::now();
         kill(pid_of(&starts[nth - 1]), Signal::SIGKILL).unwrap();
@@ -249,10 +217,7 @@ fn a_dead_broker_is_started_again_later_and_later() {
 
 #[test]
 fn signals_reach_the_command_and_not_the_broker() {
-    let stage = Stage::new(
-        "signals",
-        &format!("trap 'echo hup >> $here/wrong' HUP\n{OBEDIENT}"),
-    );
+    let stage = Stage::new("signals", &format!("trap 'echo hup >> $here/wrong' HUP\n{OBEDIENT}"));
     let _listener = stage.listen();
     let child = stage.spawn(
         "10",
@@ -297,18 +262,13 @@ fn the_command_has_a_clean_signal_mask_and_our_environment() {
 
     let mut command = Command::new(ENTRYPOINT);
     stage.options(&mut command, "10");
-    command
-        .args(["sh", "-c", "echo $COLOUR"])
-        .env("COLOUR", "blue");
+    command.args(["sh", "-c", "echo $COLOUR"]).env("COLOUR", "blue");
     assert_eq!(stdout(&command.output().unwrap()), "blue\n");
 }
 
 #[test]
 fn one_ctrl_c_is_one_interrupt_and_none_for_the_broker() {
-    let stage = Stage::new(
-        "tty",
-        &format!("trap 'echo int >> $here/wrong' INT\n{OBEDIENT}"),
-    );
+    let stage = Stage::new("tty", &format!("trap 'echo int >> $here/wrong' INT\n{OBEDIENT}"));
     let _listener = stage.listen();
     // A busy loop: a sleeping shell runs its trap once for two signals. script(1) gives the supervisor a terminal, as `docker run -it` does.
     let inner = format!(
@@ -318,10 +278,7 @@ fn one_ctrl_c_is_one_interrupt_and_none_for_the_broker() {
     );
     let mut command = Command::new("script");
     command.args(["--quiet", "--return", "--command", &inner, "/dev/null"]);
-    command
-        .current_dir(&stage.dir)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null());
+    command.current_dir(&stage.dir).stdin(Stdio::piped()).stdout(Stdio::null());
     let mut child = command.spawn().unwrap();
     stage.wait_for("ready", 1);
     let mut keyboard = child.stdin.take().unwrap();
@@ -354,16 +311,10 @@ fn a_broker_that_does_not_stop_is_killed() {
     let begin = Instant::now();
     let output = stage.run("10", "sleep 0.3");
     let took = begin.elapsed();
-    assert!(
-        took >= Duration::from_secs(5) && took < Duration::from_secs(15),
-        "{took:?}"
-    );
+    assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(15), "{took:?}");
     assert!(output.status.success());
     assert!(stderr(&output).contains("killing it"));
-    assert!(
-        kill(pid_of(&stage.lines("starts")[0]), None).is_err(),
-        "it still lives"
-    );
+    assert!(kill(pid_of(&stage.lines("starts")[0]), None).is_err(), "it still lives");
 }
 
 #[test]
@@ -371,14 +322,9 @@ fn orphans_are_adopted_and_reaped() {
     let stage = Stage::new("orphans", OBEDIENT);
     let _listener = stage.listen();
     // Each inner shell leaves a child behind that outlives it; nobody but the supervisor can reap it.
-    let child = stage.spawn(
-        "10",
-        "for i in 1 2 3; do sh -c 'sleep 0.3 & echo $! >> orphans'; done; exec sleep 60",
-    );
+    let child = stage.spawn("10", "for i in 1 2 3; do sh -c 'sleep 0.3 & echo $! >> orphans'; done; exec sleep 60");
     for orphan in stage.wait_for("orphans", 3) {
-        eventually("an orphan is gone", || {
-            kill(pid_of(&orphan), None).is_err().then_some(())
-        });
+        eventually("an orphan is gone", || kill(pid_of(&orphan), None).is_err().then_some(()));
     }
     signal(&child, Signal::SIGTERM);
     child.wait_with_output().unwrap();
@@ -399,10 +345,7 @@ fn a_command_that_cannot_be_run_has_a_shells_status() {
 
 #[test]
 fn without_a_command_the_broker_runs_alone() {
-    let stage = Stage::new(
-        "alone",
-        &format!("trap 'echo hup >> $here/hup' HUP\n{OBEDIENT}"),
-    );
+    let stage = Stage::new("alone", &format!("trap 'echo hup >> $here/hup' HUP\n{OBEDIENT}"));
     let mut command = Command::new(ENTRYPOINT);
     stage.options(&mut command, "10");
     let child = command.spawn().unwrap();
@@ -431,12 +374,7 @@ fn as_pid_1_it_reaps_forwards_and_ends() {
     let output = command.args(["sh", "-c", script]).output().unwrap();
     assert_eq!(output.status.code(), Some(9), "{}", stderr(&output));
     assert!(stage.lines("one")[0].ends_with("gpuhub-entrypoint"));
-    assert!(
-        stage
-            .lines("states")
-            .iter()
-            .all(|state| !state.starts_with('Z'))
-    );
+    assert!(stage.lines("states").iter().all(|state| !state.starts_with('Z')));
 }
 
 #[test]
@@ -445,8 +383,5 @@ fn nonsense_is_refused_with_a_word() {
     assert_eq!(output.status.code(), Some(64));
     assert!(stderr(&output).contains("unknown option --nonsense"));
     let output = Command::new(ENTRYPOINT).arg("--version").output().unwrap();
-    assert_eq!(
-        stdout(&output),
-        format!("gpuhub-entrypoint {}\n", env!("CARGO_PKG_VERSION"))
-    );
+    assert_eq!(stdout(&output), format!("gpuhub-entrypoint {}\n", env!("CARGO_PKG_VERSION")));
 }

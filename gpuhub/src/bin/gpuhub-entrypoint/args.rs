@@ -57,10 +57,7 @@ pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Request, Str
     };
     let mut args = args.peekable();
     while let Some(option) = args.next_if(|arg| arg.as_bytes().starts_with(b"-")) {
-        let mut value = || {
-            args.next()
-                .ok_or_else(|| format!("{} needs a value", option.to_string_lossy()))
-        };
+        let mut value = || args.next().ok_or_else(|| format!("{} needs a value", option.to_string_lossy()));
         match option.as_bytes() {
             b"--" => break,
             b"--help" | b"-h" => return Ok(Request::Help),
@@ -119,12 +116,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for args in [
-            vec!["--wat"],
-            vec!["--wait"],
-            vec!["--wait", "-1"],
-            vec!["--wait", "x"],
-        ] {
+        for args in [vec!["--wat"], vec!["--wait"], vec!["--wait", "-1"], vec!["--wait", "x"]] {
             assert!(parse(args.into_iter().map(OsString::from)).is_err());
         }
     }

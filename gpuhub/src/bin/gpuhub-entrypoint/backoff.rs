@@ -36,13 +36,8 @@ mod tests {
     #[test]
     fn doubles_to_half_a_minute_and_starts_again_after_a_minute_of_health() {
         let mut backoff = Backoff::new();
-        let pauses: Vec<u128> = (0..9)
-            .map(|_| backoff.after(Duration::from_secs(59)).as_millis())
-            .collect();
-        assert_eq!(
-            pauses,
-            [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000, 30000]
-        );
+        let pauses: Vec<u128> = (0..9).map(|_| backoff.after(Duration::from_secs(59)).as_millis()).collect();
+        assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000, 30000]);
         assert_eq!(backoff.after(WELL), FIRST);
         assert_eq!(backoff.after(Duration::ZERO), FIRST * 2);
     }

@@ -69,10 +69,7 @@ impl Broker {
     pub(crate) fn tick(&mut self, now: Instant) {
         match self.state {
             State::Down { at } if at <= now => self.start(now),
-            State::Stopping {
-                pid,
-                kill_at: Some(at),
-            } if at <= now => {
+            State::Stopping { pid, kill_at: Some(at) } if at <= now => {
                 say("the broker does not stop; killing it");
                 self.state = State::Stopping { pid, kill_at: None };
                 self.send(pid, Signal::SIGKILL);
@@ -95,10 +92,7 @@ impl Broker {
             Ok(pid) => self.state = State::Up { pid, since: now },
             Err(why) => {
                 let [program, _] = &self.argv;
-                self.give_up(&format!(
-                    "cannot start {}: {why}",
-                    program.to_string_lossy()
-                ));
+                self.give_up(&format!("cannot start {}: {why}", program.to_string_lossy()));
                 let pause = self.backoff.after(Duration::ZERO);
                 self.state = State::Down { at: now + pause };
             }
@@ -114,13 +108,12 @@ impl Broker {
                 self.state = State::Down { at: now + pause };
                 self.hopeless &= lived < WELL;
                 if end == End::Exited(EX_CONFIG) {
-                    self.give_up("the broker refuses its configuration (its message is above; gpuhubd --check says more)");
+                    self.give_up(
+                        "the broker refuses its configuration (its message is above; gpuhubd --check says more)",
+                    );
                 } else {
                     self.hopeless = false;
-                    say(&format!(
-                        "the broker ended ({end}); starting it again in {:.1} s",
-                        pause.as_secs_f32()
-                    ));
+                    say(&format!("the broker ended ({end}); starting it again in {:.1} s", pause.as_secs_f32()));
                 }
             }
             State::Stopping { pid: ours, .. } if ours == pid => self.state = State::Gone,
@@ -154,10 +147,7 @@ impl Broker {
     pub(crate) fn stop(&mut self, now: Instant) {
         match self.state {
             State::Up { pid, .. } => {
-                self.state = State::Stopping {
-                    pid,
-                    kill_at: Some(now + STOP),
-                };
+                self.state = State::Stopping { pid, kill_at: Some(now + STOP) };
                 self.send(pid, Signal::SIGTERM);
             }
             State::Down { .. } => self.state = State::Gone,
@@ -203,8 +193,5 @@ fn accepts(path: &Path) -> bool {
     let Ok(probe) = socket(AddressFamily::Unix, SockType::Stream, flags, None) else {
         return false;
     };
-    matches!(
-        connect(probe.as_raw_fd(), &address),
-        Ok(()) | Err(Errno::EAGAIN)
-    )
+    matches!(connect(probe.as_raw_fd(), &address), Ok(()) | Err(Errno::EAGAIN))
 }

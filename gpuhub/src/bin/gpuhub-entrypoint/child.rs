@@ -26,8 +26,7 @@ pub(crate) enum Terminal {
 pub(crate) fn start(argv: &[CString], terminal: Terminal, mask: &SigSet) -> nix::Result<Pid> {
     let program = argv.first().ok_or(Errno::ENOENT)?;
     let mut attributes = PosixSpawnAttr::init()?;
-    let mut flags =
-        PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF;
+    let mut flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF;
     attributes.set_sigmask(mask)?;
     // The Rust runtime ignores SIGPIPE, and that would be inherited.
     attributes.set_sigdefault(&SigSet::from(Signal::SIGPIPE))?;

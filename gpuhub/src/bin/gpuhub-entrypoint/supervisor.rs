@@ -70,13 +70,7 @@ pub(crate) fn run(options: &Options) -> u8 {
         say(&format!("cannot become the reaper of orphans: {why}"));
     }
     let now = Instant::now();
-    let phase = if options.command.is_empty() {
-        Phase::Alone
-    } else {
-        Phase::Waiting {
-            until: now + options.wait,
-        }
-    };
+    let phase = if options.command.is_empty() { Phase::Alone } else { Phase::Waiting { until: now + options.wait } };
     Supervisor {
         command: &options.command,
         mask,
@@ -125,9 +119,7 @@ impl Supervisor<'_> {
         match self.broker.readiness() {
             Readiness::NotYet if now < until => return,
             Readiness::NotYet => {
-                say(
-                    "the broker does not answer yet; going on. Until it does, only local accounts can log in.",
-                );
+                say("the broker does not answer yet; going on. Until it does, only local accounts can log in.");
             }
             Readiness::Ready | Readiness::Hopeless => {}
         }
@@ -157,17 +149,13 @@ impl Supervisor<'_> {
             .min()
             .map_or(LONGEST_SLEEP, |at| at.saturating_duration_since(now));
         // Rounded up: a millisecond too early would spin.
-        let millis =
-            PollTimeout::try_from(pause + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        let millis = PollTimeout::try_from(pause + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
         let mut events = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         let _ = poll(&mut events, millis);
     }
 
     fn signalled(&mut self, info: &siginfo) {
-        let Some(signal) = i32::try_from(info.ssi_signo)
-            .ok()
-            .and_then(|n| Signal::try_from(n).ok())
-        else {
+        let Some(signal) = i32::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok()) else {
             return;
         };
         if signal == Signal::SIGCHLD {
@@ -181,9 +169,7 @@ impl Supervisor<'_> {
             Phase::Running { .. } | Phase::Leaving { .. } => {}
             Phase::Alone if ends => self.leave(0, Instant::now()),
             Phase::Alone => self.broker.signal(signal),
-            Phase::Waiting { .. } if ends => {
-                self.leave(End::Killed(signal).exit_code(), Instant::now())
-            }
+            Phase::Waiting { .. } if ends => self.leave(End::Killed(signal).exit_code(), Instant::now()),
             Phase::Waiting { .. } => {}
         }
     }

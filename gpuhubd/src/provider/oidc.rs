@@ -1,0 +1,1 @@
+//! OpenID Connect (being written).
