@@ -1,2 +1,74 @@
-//! (being written)
-fn main() {}
+//! `gpuhub`: the administrator's command. It decides nothing itself: it asks the broker, and the
+//! doctor looks at what stands between a login program and the broker.
+
+mod accounts;
+mod args;
+mod broker;
+mod doctor;
+mod hash;
+mod outcome;
+mod prompt;
+mod status;
+
+use args::Args;
+use outcome::{Failure, print};
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+gpuhub - accounts of a container image that knows the organisation's people
+
+usage:
+  gpuhub user add NAME [--full-name TEXT] [--uid N] [--groups A,B] [--password-stdin]
+  gpuhub user del NAME
+  gpuhub user list
+  gpuhub user passwd NAME [--stdin]
+  gpuhub group add NAME [--gid N]
+  gpuhub group del NAME
+  gpuhub group list
+  gpuhub group member add GROUP USER
+  gpuhub group member del GROUP USER
+  gpuhub status [--json]          what the broker is and how its providers are
+  gpuhub doctor [--json]          what would stop a login here, and what to do
+  gpuhub hash-password [--stdin]  a password_hash for [[builtin.user]] in gpuhub.toml
+  gpuhub version
+  gpuhub help
+
+exit status: 0 done, 1 refused or a problem found, 2 wrong usage, 69 the
+broker does not answer, 77 only root may do this. See gpuhub(1).
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run() -> Result<ExitCode, Failure> {
+    let (words, rest) = Args::command(std::env::args_os().skip(1))?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["user", "add"] => accounts::user_add(rest),
+        ["user", "del"] => accounts::user_del(rest),
+        ["user", "list"] => accounts::user_list(rest),
+        ["user", "passwd"] => accounts::user_passwd(rest),
+        ["group", "add"] => accounts::group_add(rest),
+        ["group", "del"] => accounts::group_del(rest),
+        ["group", "list"] => accounts::group_list(rest),
+        ["group", "member", "add"] => accounts::group_member(rest, true),
+        ["group", "member", "del"] => accounts::group_member(rest, false),
+        ["doctor"] => doctor::run(rest),
+        ["status"] => status::run(rest),
+        ["hash-password"] => hash::run(rest),
+        ["version"] => {
+            print(&format!("gpuhub {}\n", env!("CARGO_PKG_VERSION")));
+            Ok(ExitCode::SUCCESS)
+        }
+        ["help"] => {
+            print(USAGE);
+            Ok(ExitCode::SUCCESS)
+        }
+        [] => Err(Failure::Usage("what is to be done?".into())),
+        other => Err(Failure::Usage(format!("there is no command `{}`", outcome::plain(&other.join(" "))))),
+    }
+}

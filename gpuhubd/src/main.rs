@@ -1,2 +1,177 @@
-//! (being written)
-fn main() {}
+//! gpuhubd: starts as root, opens what needs root, drops to its own user, serves.
+
+use gpuhubd::audit::{Audit, Event};
+use gpuhubd::config::{Config, ConfigError, ProviderConfig};
+use gpuhubd::engine::{Engine, Rules, refresh};
+use gpuhubd::finding::Finding;
+use gpuhubd::idmap::Idmap;
+use gpuhubd::privileges::{self, Paths};
+use gpuhubd::provider::Provider;
+use gpuhubd::provider::builtin::{self, BuiltinProvider, PasswordRule};
+use gpuhubd::provider::oidc::OidcProvider;
+use gpuhubd::server::{self, Policy};
+use gpuhubd::store::Store;
+use gpuhubd::{doctor, publish};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// sysexits(3): the configuration is wrong; a supervisor need not try again soon.
+const EX_CONFIG: u8 = 78;
+const EX_USAGE: u8 = 64;
+const EX_FAILURE: u8 = 1;
+
+const USAGE: &str =
+    "usage: gpuhubd [--foreground] [--check [--json]] [--config FILE] [--run-dir DIR] [--state-dir DIR] [--user NAME]";
+
+struct Options {
+    config: PathBuf,
+    config_named: bool,
+    paths: Paths,
+    check: bool,
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let options = match options(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(text) => {
+            eprintln!("gpuhubd: {text}\n{USAGE}");
+            return ExitCode::from(EX_USAGE);
+        }
+    };
+    let config = Config::load(&options.config, options.config_named);
+    if options.check {
+        return check(config, &options);
+    }
+    match config {
+        Ok(config) => match run(config, &options.paths) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => {
+                eprintln!("gpuhubd: {e}");
+                ExitCode::from(EX_FAILURE)
+            }
+        },
+        Err(e) => {
+            eprintln!("gpuhubd: {e}");
+            ExitCode::from(EX_CONFIG)
+        }
+    }
+}
+
+fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut o = Options {
+        config: gpuhub_common::paths::CONFIG.into(),
+        config_named: false,
+        paths: Paths::default(),
+        check: false,
+        json: false,
+    };
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
+        match arg.as_str() {
+            "--foreground" => {}
+            "--check" => o.check = true,
+            "--json" => o.json = true,
+            "--config" => (o.config, o.config_named) = (value()?.into(), true),
+            "--run-dir" => o.paths.run = value()?.into(),
+            "--state-dir" => o.paths.state = value()?.into(),
+            "--user" => o.paths.user = value()?,
+            other => return Err(format!("unknown option {other}")),
+        }
+    }
+    Ok(o)
+}
+
+/// The configured providers. The one place that names concrete ones.
+fn providers(configs: Vec<ProviderConfig>) -> Result<Vec<Arc<dyn Provider>>, String> {
+    configs
+        .into_iter()
+        .map(|config| -> Result<Arc<dyn Provider>, String> {
+            match config {
+                ProviderConfig::Ldap(c) => Err(format!("{}: LDAP is not built in yet", c.name)),
+                ProviderConfig::Oidc(c) => Ok(Arc::new(OidcProvider::new(*c)?)),
+            }
+        })
+        .collect()
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| format!("no runtime: {e}"))
+}
+
+fn check(mut config: Result<Config, ConfigError>, options: &Options) -> ExitCode {
+    let configs = config.as_mut().map(|c| std::mem::take(&mut c.providers)).unwrap_or_default();
+    let (made, broken) = match providers(configs) {
+        Ok(made) => (made, None),
+        Err(e) => (Vec::new(), Some(Finding::fatal("config", e, "Correct it in gpuhub.toml."))),
+    };
+    let mut findings = match runtime() {
+        Ok(rt) => rt.block_on(doctor::check(config.as_ref(), &made, &options.paths)),
+        Err(e) => {
+            eprintln!("gpuhubd: {e}");
+            return ExitCode::from(EX_FAILURE);
+        }
+    };
+    findings.extend(broken);
+    let printed = doctor::print(&findings, options.json, &mut std::io::stdout());
+    ExitCode::from(if doctor::any_fatal(&findings) || printed.is_err() { EX_FAILURE } else { 0 })
+}
+
+fn run(config: Config, paths: &Paths) -> Result<(), String> {
+    // Still root and single-threaded: the socket, the directories, the user.
+    let listener = privileges::prepare(paths)?;
+    runtime()?.block_on(serve(config, paths, listener))
+}
+
+async fn serve(mut config: Config, paths: &Paths, listener: std::os::unix::net::UnixListener) -> Result<(), String> {
+    let host = nix::unistd::gethostname().ok().and_then(|h| h.into_string().ok()).unwrap_or_else(|| "box".into());
+    let box_name = config.broker.box_name.clone().unwrap_or(host);
+    let audit = Audit::start(&config.audit.syslog, config.audit.queue, &box_name).map_err(|e| e.to_string())?;
+    let store = Store::open(&paths.state.join("store.db")).map_err(|e| format!("store: {e}"))?;
+    builtin::declare(&store, &config.builtin).map_err(|e| e.to_string())?;
+    let rules = Rules {
+        box_name,
+        people: config.people.clone(),
+        access: config.access.clone(),
+        services: config.services.clone(),
+    };
+    let policy = Policy { label: "main".into(), login_peers: config.broker.login_peers.clone() };
+    let rule = PasswordRule { min_length: config.builtin.min_length, min_classes: config.builtin.min_classes };
+    let idmap = Idmap::new(store.clone(), config.ids.uid_range);
+    let mut all: Vec<Arc<dyn Provider>> = vec![Arc::new(BuiltinProvider::new(store.clone(), &config.builtin)?)];
+    all.extend(providers(std::mem::take(&mut config.providers))?);
+    let providers = all;
+    let complete = providers.iter().all(|p| p.is_complete());
+    let publishing = publish::start(store.clone(), paths.run.join("snapshot"), complete, audit.clone());
+    let engine = Arc::new(Engine::new(rules, store, idmap, providers, publishing, audit.clone()));
+    engine.take_in_builtins().await.map_err(|e| format!("store: {e}"))?;
+
+    listener.set_nonblocking(true).map_err(|e| e.to_string())?;
+    let listener = tokio::net::UnixListener::from_std(listener).map_err(|e| e.to_string())?;
+    audit.log(Event { detail: Some(format!("version {}", env!("CARGO_PKG_VERSION"))), ..Event::ok("broker-start") });
+    tokio::spawn(refresh::run(Arc::clone(&engine)));
+    tokio::select! {
+        () = server::serve(listener, policy, engine, rule) => {}
+        () = terminated() => {}
+    }
+    audit.log(Event::ok("broker-stop"));
+    audit.flush(Duration::from_secs(2));
+    Ok(())
+}
+
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}

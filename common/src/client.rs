@@ -1,0 +1,260 @@
+//! The blocking client: one connection, one deadline, nothing that surprises the host process.
+//!
+//! The socket is close-on-exec and non-blocking; every wait is a poll(2) against the deadline; no
+//! SIGPIPE is ever raised; nothing is retried here. Used by the PAM module, the NSS library and
+//! the command.
+#![allow(unsafe_code)] // socket calls with flags that std does not offer: MSG_NOSIGNAL, SOCK_NONBLOCK
+
+use crate::wire::{self, Call, ErrorCode, Reply, Request};
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
+
+/// Why a call has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallError {
+    /// No run directory: no broker was ever started here (`RUN` lines of a Dockerfile).
+    NeverStarted,
+    /// A broker should be there and is not, or does not take the connection.
+    NoBroker,
+    /// The deadline passed.
+    TimedOut,
+    /// The connection ended, or what came is not the protocol.
+    Protocol,
+    /// The broker's own answer.
+    Broker(ErrorCode),
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CallError::NeverStarted => "no broker was ever started here",
+            CallError::NoBroker => "the broker does not run",
+            CallError::TimedOut => "the broker did not answer in time",
+            CallError::Protocol => "the broker's answer was not understood",
+            CallError::Broker(ErrorCode::NoSuchEntry) => "there is no such entry",
+            CallError::Broker(ErrorCode::Unavailable) => "the directory cannot be asked now",
+            CallError::Broker(ErrorCode::VersionMismatch) => "the broker is of another version",
+            CallError::Broker(ErrorCode::Busy) => "the broker is too busy",
+        })
+    }
+}
+
+impl std::error::Error for CallError {}
+
+/// A connection to the broker.
+#[derive(Debug)]
+pub struct Client {
+    socket: OwnedFd,
+    /// Grows to the largest reply and is wiped at the end: prompts may quote what was typed.
+    buffer: Zeroizing<Vec<u8>>,
+}
+
+impl Client {
+    /// Connects to the broker's socket at `path`, waiting at most `timeout` (a full backlog).
+    pub fn connect(path: &str, timeout: Duration) -> Result<Self, CallError> {
+        let deadline = Instant::now() + timeout;
+        // SAFETY: socket(2) takes no pointers; a valid result is a descriptor that we own.
+        let socket = unsafe {
+            let fd = libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0);
+            if fd < 0 {
+                return Err(CallError::NoBroker);
+            }
+            OwnedFd::from_raw_fd(fd)
+        };
+        // SAFETY: sockaddr_un is plain data; all-zero is a valid value of it.
+        let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+        address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+        if path.len() >= address.sun_path.len() {
+            return Err(CallError::NoBroker);
+        }
+        for (to, from) in address.sun_path.iter_mut().zip(path.bytes()) {
+            *to = from as libc::c_char;
+        }
+        loop {
+            // SAFETY: the address outlives the call and its size is given; unix(7).
+            let done = unsafe {
+                libc::connect(
+                    socket.as_raw_fd(),
+                    (&raw const address).cast(),
+                    size_of::<libc::sockaddr_un>() as libc::socklen_t,
+                )
+            };
+            if done == 0 {
+                return Ok(Self { socket, buffer: Zeroizing::new(Vec::new()) });
+            }
+            match errno() {
+                libc::EINTR => {}
+                // unix(7): a full backlog is EAGAIN on a non-blocking socket, and poll(2) does not help.
+                libc::EAGAIN if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+                libc::EAGAIN => return Err(CallError::TimedOut),
+                libc::ENOENT if !run_dir_exists(path) => return Err(CallError::NeverStarted),
+                _ => return Err(CallError::NoBroker),
+            }
+        }
+    }
+
+    /// Sends `call` and waits for its reply, all within `timeout`.
+    pub fn call<T: DeserializeOwned>(&mut self, call: Call, timeout: Duration) -> Result<T, CallError> {
+        let deadline = Instant::now() + timeout;
+        // One allocation that never moves: the request may hold a secret.
+        let mut frame = Zeroizing::new(Vec::with_capacity(wire::MAX_REQUEST));
+        serde_json::to_writer(&mut *frame, &Request { version: wire::VERSION, call })
+            .map_err(|_| CallError::Protocol)?;
+        frame.push(0);
+        if frame.len() > wire::MAX_REQUEST {
+            return Err(CallError::Protocol);
+        }
+        self.send(&frame, deadline)?;
+        self.receive(deadline)?;
+        let reply: Reply<T> = serde_json::from_slice(&self.buffer).map_err(|_| CallError::Protocol)?;
+        match (reply.parameters, reply.error) {
+            (Some(parameters), None) => Ok(parameters),
+            (None, Some(error)) => Err(CallError::Broker(error)),
+            _ => Err(CallError::Protocol),
+        }
+    }
+
+    fn send(&self, mut bytes: &[u8], deadline: Instant) -> Result<(), CallError> {
+        while !bytes.is_empty() {
+            // SAFETY: pointer and length are of one live slice; send(2) only reads it.
+            // MSG_NOSIGNAL: the host process must not get our SIGPIPE.
+            let sent =
+                unsafe { libc::send(self.socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
+            match usize::try_from(sent) {
+                Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
+                Err(_) => match errno() {
+                    libc::EINTR => {}
+                    libc::EAGAIN => self.wait(libc::POLLOUT, deadline)?,
+                    _ => return Err(CallError::Protocol),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads up to the NUL into `buffer`, which then holds the JSON text alone.
+    fn receive(&mut self, deadline: Instant) -> Result<(), CallError> {
+        self.buffer.clear();
+        let mut chunk = Zeroizing::new([0u8; 4096]);
+        loop {
+            // SAFETY: pointer and length are of one live array; recv(2) writes at most its length.
+            let got = unsafe { libc::recv(self.socket.as_raw_fd(), chunk.as_mut_ptr().cast(), chunk.len(), 0) };
+            match usize::try_from(got) {
+                Ok(0) => return Err(CallError::Protocol),
+                Ok(n) => {
+                    let new = chunk.get(..n).unwrap_or_default();
+                    if self.buffer.len() + new.len() > wire::MAX_REPLY {
+                        return Err(CallError::Protocol);
+                    }
+                    self.buffer.extend_from_slice(new);
+                    // One reply a request: anything after the NUL is not the protocol.
+                    match new.iter().position(|b| *b == 0) {
+                        Some(at) if at + 1 == new.len() => {
+                            self.buffer.pop();
+                            return Ok(());
+                        }
+                        Some(_) => return Err(CallError::Protocol),
+                        None => {}
+                    }
+                }
+                Err(_) => match errno() {
+                    libc::EINTR => {}
+                    libc::EAGAIN => self.wait(libc::POLLIN, deadline)?,
+                    _ => return Err(CallError::Protocol),
+                },
+            }
+        }
+    }
+
+    fn wait(&self, events: libc::c_short, deadline: Instant) -> Result<(), CallError> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(CallError::TimedOut);
+            }
+            let mut poll = libc::pollfd { fd: self.socket.as_raw_fd(), events, revents: 0 };
+            let ms = i32::try_from(left.as_millis().max(1)).unwrap_or(i32::MAX);
+            // SAFETY: one pollfd, on our stack, for the length of the call.
+            match unsafe { libc::poll(&raw mut poll, 1, ms) } {
+                0 => return Err(CallError::TimedOut),
+                n if n > 0 => return Ok(()),
+                _ if errno() == libc::EINTR => {}
+                _ => return Err(CallError::Protocol),
+            }
+        }
+    }
+}
+
+fn errno() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+fn run_dir_exists(socket: &str) -> bool {
+    std::path::Path::new(socket).parent().is_some_and(std::path::Path::is_dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Nothing, Status};
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+
+    fn answering(reply: &'static [u8]) -> (std::path::PathBuf, std::thread::JoinHandle<()>) {
+        static N: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let n = N.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("gpuhub-client-{}-{n}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).unwrap();
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(reply);
+            if reply.is_empty() {
+                std::thread::sleep(Duration::from_millis(300));
+            }
+        });
+        (path, thread)
+    }
+
+    fn ask(reply: &'static [u8]) -> Result<Status, CallError> {
+        let (path, thread) = answering(reply);
+        let out = Client::connect(path.to_str().unwrap(), Duration::from_secs(1))
+            .and_then(|mut c| c.call(Call::GetStatus(Nothing {}), Duration::from_millis(100)));
+        thread.join().unwrap();
+        std::fs::remove_file(path).unwrap();
+        out
+    }
+
+    #[test]
+    fn broken_answers_are_errors() {
+        assert_eq!(ask(b"{}\0").err(), Some(CallError::Protocol));
+        assert_eq!(ask(b"{\"parameters\":{}}\0").err(), Some(CallError::Protocol));
+        assert_eq!(ask(b"not json\0").err(), Some(CallError::Protocol));
+        assert_eq!(ask(b"{\"error\":\"io.gpuhub.Broker.Busy\"}\0more").err(), Some(CallError::Protocol));
+        assert_eq!(ask(b"cut short").err(), Some(CallError::Protocol));
+    }
+
+    #[test]
+    fn silence_times_out() {
+        assert_eq!(ask(b"").err(), Some(CallError::TimedOut));
+    }
+
+    #[test]
+    fn the_broker_s_own_error_arrives() {
+        assert_eq!(
+            ask(b"{\"error\":\"io.gpuhub.Broker.Unavailable\"}\0").err(),
+            Some(CallError::Broker(ErrorCode::Unavailable))
+        );
+    }
+
+    #[test]
+    fn nobody_there() {
+        let gone = |p: &str| Client::connect(p, Duration::from_millis(50)).err();
+        assert_eq!(gone("/nonexistent/gpuhub/broker.sock"), Some(CallError::NeverStarted));
+        assert_eq!(gone("/tmp/no-such-gpuhub.sock"), Some(CallError::NoBroker));
+    }
+}

@@ -1,0 +1,153 @@
+//! The container's own accounts: /etc/passwd and /etc/group, read without NSS.
+//!
+//! They are never ours. The PAM module asks before it wakes the broker (a dead broker must not
+//! lock out root, a local user, sudo or cron), and the client refuses entries that would stand in
+//! for them. NSS cannot be asked: we are NSS.
+
+use std::collections::hash_map::RandomState;
+use std::fs::File;
+use std::hash::BuildHasher;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+
+/// The container's own users.
+pub const PASSWD: &str = "/etc/passwd";
+/// The container's own groups.
+pub const GROUP: &str = "/etc/group";
+/// Local group ids that people of ours may be given (`video`, `render`): one number a line,
+/// `#` comments. Believed only if root owns it and nobody else may write it; the broker cannot.
+pub const EXTRA_GIDS: &str = "/etc/gpuhub/extra-gids";
+
+/// Most bytes read of each file: a container's own passwd is small, and this runs in every
+/// process that looks up a name.
+const MAX_FILE: u64 = 4 << 20;
+
+/// A set of local names and ids: names as hashes (keyed, so that nobody can craft a collision),
+/// all sorted, so that asking takes no allocation.
+#[derive(Debug)]
+pub struct LocalAccounts {
+    hasher: RandomState,
+    users: Vec<u64>,
+    uids: Vec<u32>,
+    groups: Vec<u64>,
+    gids: Vec<u32>,
+    extra: Vec<u32>,
+}
+
+impl LocalAccounts {
+    /// Reads the container's files. One that cannot be read counts as empty: an image without
+    /// /etc/group has no local groups.
+    pub fn read() -> Self {
+        Self::from_texts(&read_capped(PASSWD), &read_capped(GROUP), &read_root_owned(EXTRA_GIDS))
+    }
+
+    /// From the texts of passwd(5), group(5) and the extra-gids list.
+    pub fn from_texts(passwd: &str, group: &str, extra: &str) -> Self {
+        let hasher = RandomState::new();
+        let (users, uids) = columns(passwd, &hasher);
+        let (groups, gids) = columns(group, &hasher);
+        let mut extra: Vec<u32> =
+            extra.lines().filter_map(|l| l.split('#').next()?.trim().parse().ok()).filter(|g| *g != 0).collect();
+        extra.sort_unstable();
+        Self { hasher, users, uids, groups, gids, extra }
+    }
+
+    /// Whether /etc/passwd has this name.
+    pub fn has_user(&self, name: &[u8]) -> bool {
+        self.users.binary_search(&self.hasher.hash_one(name)).is_ok()
+    }
+
+    /// Whether /etc/passwd has this uid.
+    pub fn has_uid(&self, uid: u32) -> bool {
+        self.uids.binary_search(&uid).is_ok()
+    }
+
+    /// Whether /etc/group has this name.
+    pub fn has_group(&self, name: &[u8]) -> bool {
+        self.groups.binary_search(&self.hasher.hash_one(name)).is_ok()
+    }
+
+    /// Whether /etc/group has this gid.
+    pub fn has_gid(&self, gid: u32) -> bool {
+        self.gids.binary_search(&gid).is_ok()
+    }
+
+    /// Whether root's list opens this local gid to people of ours.
+    pub fn allows_gid(&self, gid: u32) -> bool {
+        self.extra.binary_search(&gid).is_ok()
+    }
+}
+
+/// Whether the login of `name` is none of our business: uid 0 by any name, and every name of the
+/// container's own /etc/passwd. Unlike [`LocalAccounts`] this reads the file anew, since a PAM
+/// stack may live in a process for months. A file that cannot be read makes everyone local
+/// except nobody: without it we cannot tell, and the caller must fail closed.
+pub fn is_local_user(name: &str) -> std::io::Result<bool> {
+    let mut text = Vec::new();
+    File::open(PASSWD)?.take(MAX_FILE).read_to_end(&mut text)?;
+    Ok(has_passwd_line(&text, name.as_bytes()))
+}
+
+fn has_passwd_line(text: &[u8], name: &[u8]) -> bool {
+    text.split(|b| *b == b'\n').any(|line| line.split(|b| *b == b':').next() == Some(name))
+}
+
+fn columns(text: &str, hasher: &RandomState) -> (Vec<u64>, Vec<u32>) {
+    let (mut names, mut ids) = (Vec::new(), Vec::new());
+    for line in text.lines() {
+        let mut fields = line.split(':');
+        let Some(name) = fields.next().filter(|n| !n.is_empty() && !n.starts_with('#')) else { continue };
+        names.push(hasher.hash_one(name.as_bytes()));
+        ids.extend(fields.nth(1).and_then(|id| id.trim().parse::<u32>().ok()));
+    }
+    names.sort_unstable();
+    ids.sort_unstable();
+    (names, ids)
+}
+
+fn read_capped(path: &str) -> String {
+    let mut bytes = Vec::new();
+    if let Ok(file) = File::open(path) {
+        let _ = file.take(MAX_FILE).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn read_root_owned(path: &str) -> String {
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.uid() == 0 && meta.mode() & 0o022 == 0 => read_capped(path),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_names_and_ids() {
+        let l = LocalAccounts::from_texts(
+            "root:x:0:0:root:/root:/bin/bash\n# c\nbroken\nubuntu:x:1000:1000::/h:/s\n",
+            "video:x:44:ubuntu\n",
+            "# devices\n44 # video\n0\nx\n",
+        );
+        assert!(l.has_user(b"root") && l.has_user(b"ubuntu") && l.has_user(b"broken"));
+        assert!(!l.has_user(b"alice") && !l.has_user(b""));
+        assert!(l.has_uid(0) && l.has_uid(1000) && !l.has_uid(1001));
+        assert!(l.has_group(b"video") && l.has_gid(44) && !l.has_gid(45));
+        assert!(l.allows_gid(44) && !l.allows_gid(0));
+    }
+
+    #[test]
+    fn passwd_lines_match_whole_names() {
+        let text = b"root:x:0:0\nalice:x:1:1\n";
+        assert!(has_passwd_line(text, b"alice"));
+        assert!(!has_passwd_line(text, b"ali") && !has_passwd_line(text, b"x"));
+    }
+
+    #[test]
+    fn this_machine_s_root_is_local() {
+        assert!(is_local_user("root").is_ok_and(|yes| yes));
+        assert!(LocalAccounts::read().has_uid(0));
+    }
+}

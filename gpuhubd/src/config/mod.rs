@@ -1,0 +1,292 @@
+//! The configuration: one TOML file, refused with file, line and remedy where it is wrong.
+//!
+//! Everything is checked here, before the broker serves anybody, and secrets are read here,
+//! while it is still root.
+
+mod people;
+mod providers;
+mod values;
+
+pub use people::{Access, Audit, Builtin, DeclaredGroup, DeclaredUser, Ids, People, ServiceMode, Services};
+pub use providers::{LdapConfig, OidcConfig, ProviderConfig, Qr};
+pub use values::{ConfigError, DurationText, SecretFile};
+
+use serde::Deserialize;
+use std::path::Path;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+/// The whole configuration, checked.
+#[derive(Debug, Default)]
+pub struct Config {
+    /// `[broker]`
+    pub broker: Broker,
+    /// `[ids]`
+    pub ids: Ids,
+    /// `[people]`
+    pub people: People,
+    /// `[access]`
+    pub access: Access,
+    /// `[services]`
+    pub services: Services,
+    /// `[audit]`
+    pub audit: Audit,
+    /// `[builtin]`
+    pub builtin: Builtin,
+    /// `[[provider]]`, in order
+    pub providers: Vec<ProviderConfig>,
+}
+
+/// `[broker]`: the process itself.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Broker {
+    /// What the box is called in prompts and JSON audit lines; absent: the host name.
+    pub box_name: Option<String>,
+    /// Unix users besides root who may run logins: the service user of an unprivileged JupyterHub.
+    pub login_peers: Vec<u32>,
+}
+
+/// Every table but the providers, for serde.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Tables {
+    broker: Broker,
+    ids: Ids,
+    people: People,
+    access: Access,
+    services: Services,
+    audit: Audit,
+    builtin: Builtin,
+}
+
+impl Config {
+    /// Reads the file. One that does not exist is the empty configuration: a freshly installed
+    /// package runs on the builtin directory. `must_exist` when somebody named it.
+    pub fn load(path: &Path, must_exist: bool) -> Result<Self, ConfigError> {
+        let file = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&file, &text),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must_exist => Ok(Self::default()),
+            Err(e) => Err(ConfigError {
+                file,
+                line: None,
+                what: format!("cannot be read: {e}"),
+                remedy: "Create it, or let root and the group gpuhub read it (chmod 0640).".into(),
+            }),
+        }
+    }
+
+    /// Parses and checks `text`; `file` is only its name in messages.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
+        let source = values::Source { file, text };
+        let mut table = DeTable::parse(text).map_err(|e| source.toml(&e))?;
+        let providers = match table.get_mut().remove("provider") {
+            None => Vec::new(),
+            Some(value) => Self::providers(&source, value)?,
+        };
+        let tables = Tables::deserialize(toml::Deserializer::from(table)).map_err(|e| source.toml(&e))?;
+        let config = Self {
+            broker: tables.broker,
+            ids: tables.ids,
+            people: tables.people,
+            access: tables.access,
+            services: tables.services,
+            audit: tables.audit,
+            builtin: tables.builtin,
+            providers,
+        };
+        config.ids.check(&source)?;
+        config.people.check(&source)?;
+        config.builtin.check(&source)?;
+        Ok(config)
+    }
+
+    fn providers(source: &values::Source<'_>, value: Spanned<DeValue<'_>>) -> Result<Vec<ProviderConfig>, ConfigError> {
+        let span = value.span();
+        let DeValue::Array(array) = value.into_inner() else {
+            return Err(source.at(
+                &span,
+                "`provider` is not a list",
+                "Write each provider as its own [[provider]] table.",
+            ));
+        };
+        let mut providers: Vec<ProviderConfig> = Vec::new();
+        for entry in array {
+            let span = entry.span();
+            let DeValue::Table(mut table) = entry.into_inner() else {
+                return Err(source.at(&span, "a provider is not a table", "Write it as [[provider]]."));
+            };
+            let kind = table.remove("kind");
+            let kind = match kind.as_ref().map(|k| k.get_ref()) {
+                Some(DeValue::String(kind)) => kind.to_string(),
+                _ => {
+                    return Err(source.at(
+                        &span,
+                        "a provider has no `kind`",
+                        "Write kind = \"ldap\" or kind = \"oidc\".",
+                    ));
+                }
+            };
+            let rest = ValueDeserializer::from(Spanned::new(span.clone(), DeValue::Table(table)));
+            let provider = match kind.as_str() {
+                "ldap" => ProviderConfig::Ldap(Box::new(LdapConfig::deserialize(rest).map_err(|e| source.toml(&e))?)),
+                "oidc" => ProviderConfig::Oidc(Box::new(OidcConfig::deserialize(rest).map_err(|e| source.toml(&e))?)),
+                other => {
+                    return Err(source.at(
+                        &span,
+                        &format!("unknown kind of provider `{}`", other.escape_default()),
+                        "The kinds are \"ldap\" and \"oidc\".",
+                    ));
+                }
+            };
+            provider.check(source, &span)?;
+            if providers.iter().any(|p| p.name() == provider.name()) || provider.name() == "builtin" {
+                return Err(source.at(
+                    &span,
+                    &format!("two providers are called `{}`", provider.name()),
+                    "Rename one.",
+                ));
+            }
+            providers.push(provider);
+        }
+        Ok(providers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        Config::parse("gpuhub.toml", text).map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn empty_is_the_builtin_directory() {
+        let c = Config::parse("f", "").unwrap();
+        assert!(c.providers.is_empty());
+        assert_eq!(c.ids.uid_range, [1_000_000_000, 1_999_999_999]);
+    }
+
+    #[test]
+    fn the_example_is_valid_and_so_is_every_line_it_comments_out() {
+        let example = include_str!("../../../conf/gpuhub.toml.example");
+        assert!(Config::parse("example", example).unwrap().providers.is_empty());
+        let dir = std::env::temp_dir().join(format!("gpuhub-example-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = |name: &str, content: &str| {
+            use std::os::unix::fs::PermissionsExt;
+            let path = dir.join(name);
+            std::fs::write(&path, content).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            path.display().to_string()
+        };
+        let (secret, ca) = (file("secret", "x"), file("ca.pem", CERTIFICATE));
+        let key = regex::Regex::new(r"^# ([a-z_]+ = |\[\[)").unwrap();
+        let lines = example.lines().map(|l| if key.is_match(l) { &l[2..] } else { l });
+        let all = lines.collect::<Vec<_>>().join("\n");
+        let all = ["/run/secrets/alice", "/etc/gpuhub/ldap.secret", "/etc/gpuhub/oidc.secret"]
+            .iter()
+            .fold(all.replace("/etc/gpuhub/ca.pem", &ca), |text, path| text.replace(path, &secret));
+        let config = Config::parse("example", &all).unwrap();
+        assert_eq!(config.providers.len(), 2);
+        assert_eq!(config.builtin.user.len(), 1);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    /// Any certificate at all.
+    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
+MIIBdTCCARugAwIBAgIUV5e7TWq9Zhkc9TIqO9xTy8HO8/swCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEdGVzdDAgFw0yNjExMjIyMzIxNTdaGA8yMTI2MTAyOTIzMjE1
+N1owDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABIxI
+7la1SBnzoK2+9Hf246OOkRbuCJf2xRJsYsKYz0wagxcK+ARi6CUs1nybZ21Crs5S
+PtDaqaZaO6UDE9s7PKKjUzBRMB0GA1UdDgQWBBQQfNeyY9DKEvpNLVYUvUCH3DTv
+ZDAfBgNVHSMEGDAWgBQQfNeyY9DKEvpNLVYUvUCH3DTvZDAPBgNVHRMBAf8EBTAD
+AQH/MAoGCCqGSM49BAMCA0gAMEUCICkk8CzuQcfA4CakbLqvqgSpGDwkuV7Xq9mV
+Kh4SSypVAiEA+5smKzRYRHGfIDdXRd389bcW/8licY35awQQU52+0t0=
+-----END CERTIFICATE-----
+";
+
+    #[test]
+    fn unknown_key_names_file_and_line() {
+        let e = refused("[ids]\n\nuid_rang = [1, 2]\n");
+        assert!(e.starts_with("gpuhub.toml:3: unknown field `uid_rang`"), "{e}");
+    }
+
+    #[test]
+    fn unknown_key_inside_a_provider() {
+        let e = refused(
+            "[[provider]]\nname = \"corp\"\nkind = \"ldap\"\nurls = [\"ldaps://x\"]\nbase = \"o=x\"\nbind_pw = \"x\"\n",
+        );
+        assert!(e.starts_with("gpuhub.toml:6: unknown field `bind_pw`"), "{e}");
+    }
+
+    #[test]
+    fn wrong_type() {
+        let e = refused("[access]\ntries = \"many\"\n");
+        assert!(e.starts_with("gpuhub.toml:2: invalid type"), "{e}");
+    }
+
+    #[test]
+    fn syntax() {
+        let e = refused("[ids\n");
+        assert!(e.starts_with("gpuhub.toml:1: "), "{e}");
+    }
+
+    #[test]
+    fn missing_file_that_somebody_named() {
+        let e = Config::load(Path::new("/nonexistent/g.toml"), true).map(|_| ()).unwrap_err().to_string();
+        assert!(e.starts_with("/nonexistent/g.toml: cannot be read"), "{e}");
+        assert!(Config::load(Path::new("/nonexistent/g.toml"), false).is_ok());
+    }
+
+    #[test]
+    fn secrets_must_be_private_but_for_mounted_ones() {
+        let dir = std::env::temp_dir().join(format!("gpuhub-config-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("secret");
+        std::fs::write(&file, "s3cret\n").unwrap();
+        let text = format!(
+            "[[provider]]\nname = \"corp\"\nkind = \"ldap\"\nurls = [\"ldaps://x\"]\nbase = \"o=x\"\nbind_dn = \"cn=r\"\nbind_password_file = \"{}\"\n",
+            file.display()
+        );
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let e = refused(&text);
+        assert!(e.starts_with("gpuhub.toml:7: ") && e.contains("chmod 0640"), "{e}");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let c = Config::parse("f", &text).unwrap();
+        let ProviderConfig::Ldap(ldap) = &c.providers[0] else { panic!("not ldap") };
+        assert_eq!(ldap.bind_password_file.as_ref().unwrap().secret().expose(), b"s3cret");
+        assert!(!format!("{c:?}").contains("s3cret"), "no secret in Debug");
+        std::fs::remove_dir_all(&dir).unwrap();
+        let e = refused(&text);
+        assert!(e.starts_with("gpuhub.toml:7: ") && e.contains("cannot be read"), "{e}");
+    }
+
+    #[test]
+    fn no_open_door() {
+        let base = "[[provider]]\nname = \"sso\"\nkind = \"oidc\"\nissuer = \"https://x\"\nclient_id = \"c\"\n";
+        assert!(refused(base).contains("anyone"));
+        assert!(Config::parse("f", &format!("{base}allow_anyone = true\n")).is_ok());
+        assert!(Config::parse("f", &format!("{base}required_groups = [\"g\"]\n")).is_ok());
+        let plain = base.replace("https", "http");
+        assert!(refused(&format!("{plain}allow_anyone = true\n")).contains("https"));
+    }
+
+    #[test]
+    fn plaintext_binds_must_be_written_out() {
+        let base = "[[provider]]\nname = \"corp\"\nkind = \"ldap\"\nurls = [\"ldap://x\"]\nbase = \"o=x\"\n";
+        assert!(refused(base).contains("start_tls"));
+        assert!(Config::parse("f", &format!("{base}start_tls = true\n")).is_ok());
+        assert!(Config::parse("f", &format!("{base}allow_plaintext = true\n")).is_ok());
+    }
+
+    #[test]
+    fn ranges_are_checked() {
+        assert!(refused("[ids]\nuid_range = [0, 5000]\n").contains("gpuhub.toml:2"));
+        assert!(refused("[ids]\nuid_range = [70000, 69999]\n").contains("gpuhub.toml:2"));
+        assert!(refused("[ids]\nuid_range = [60000, 70000]\n").contains("61184"));
+    }
+}

@@ -1,0 +1,634 @@
+//! What would stop a login, as far as the broker's side can tell: `gpuhubd --check`.
+//!
+//! The other half, what stands between a login program and the broker, is looked at by
+//! `gpuhub doctor`, which runs this and adds its own findings.
+
+use crate::config::{Builtin, Config, ConfigError, Ids, People};
+use crate::finding::Finding;
+use crate::privileges::Paths;
+use crate::provider::Provider;
+use gpuhub_common::entry;
+use gpuhub_common::local::{self, LocalAccounts};
+use nix::errno::Errno;
+use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::{AccessFlags, access};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A provider that has not been checked by then is found to hang. Its own deadlines are shorter.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// Everything that the broker can find out here. `providers` are those that `config` makes.
+pub async fn check(
+    config: Result<&Config, &ConfigError>,
+    providers: &[Arc<dyn Provider>],
+    paths: &Paths,
+) -> Vec<Finding> {
+    let mut findings = match config {
+        Ok(config) => Machine::this(paths.clone()).check(config),
+        Err(e) => vec![refused(e)],
+    };
+    findings.extend(ask(providers, PATIENCE).await);
+    findings
+}
+
+async fn ask(providers: &[Arc<dyn Provider>], patience: Duration) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    // All at once: three servers that are down take the time of one.
+    let tasks: Vec<_> = providers
+        .iter()
+        .map(|provider| {
+            let provider = Arc::clone(provider);
+            (provider.name().to_owned(), tokio::spawn(async move { provider.check().await }))
+        })
+        .collect();
+    for (name, mut task) in tasks {
+        match tokio::time::timeout(patience, &mut task).await {
+            Ok(Ok(found)) => findings.extend(found),
+            Ok(Err(_)) => findings.push(Finding::fatal(
+                "provider-check",
+                format!("The check of provider {name} failed because of an internal error."),
+                "Report it, with what gpuhubd --check wrote on stderr.",
+            )),
+            Err(_) => {
+                task.abort();
+                findings.push(Finding::fatal(
+                    "provider-check",
+                    format!("Provider {name} could not be checked within {} seconds.", patience.as_secs()),
+                    "See whether its server answers, and the network between.",
+                ));
+            }
+        }
+    }
+    findings
+}
+
+/// Whether any of them would stop a login: the exit status of `--check`.
+pub fn any_fatal(findings: &[Finding]) -> bool {
+    findings.iter().any(|f| f.fatal)
+}
+
+/// Writes the findings: as a JSON array on one line, or in words.
+pub fn print(findings: &[Finding], json: bool, out: &mut dyn Write) -> io::Result<()> {
+    if json {
+        serde_json::to_writer(&mut *out, findings)?;
+        return writeln!(out);
+    }
+    for f in findings {
+        writeln!(out, "{:<9}{}", if f.fatal { "PROBLEM" } else { "note" }, plain(&f.what))?;
+        if !f.remedy.is_empty() {
+            writeln!(out, "         -> {}", plain(&f.remedy))?;
+        }
+    }
+    if !any_fatal(findings) {
+        writeln!(out, "ok       nothing that the broker can see would stop a login")?;
+    }
+    Ok(())
+}
+
+/// What a directory server wrote into an error must not move the cursor.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn refused(e: &ConfigError) -> Finding {
+    let at = e.line.map_or_else(|| e.file.clone(), |line| format!("{}:{line}", e.file));
+    Finding::fatal("config", format!("{at}: {}", e.what), e.remedy.clone())
+}
+
+/// The machine as it is looked at: this one, or a test's.
+struct Machine {
+    root: PathBuf,
+    paths: Paths,
+    local: LocalAccounts,
+    /// The uid that root has here: 0, except in a test without root.
+    root_uid: u32,
+    /// Only root can tell what root, in the PAM module, may write.
+    is_root: bool,
+}
+
+impl Machine {
+    fn this(paths: Paths) -> Self {
+        let is_root = nix::unistd::geteuid().is_root();
+        Self { root: "/".into(), paths, local: LocalAccounts::read(), root_uid: 0, is_root }
+    }
+
+    fn at(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    fn check(&self, config: &Config) -> Vec<Finding> {
+        let mut findings = self.ids(&config.ids, &config.builtin);
+        let kept = "ids, bindings and passwords are kept there";
+        findings.extend(self.broker_user());
+        findings.extend(self.broker_directory("state", &self.paths.state, kept));
+        findings.extend(self.broker_directory("run-dir", &self.paths.run, "a tmpfs is enough"));
+        findings.extend(self.homes(&config.people));
+        findings.extend(self.shell(&config.people));
+        findings.extend(self.declared(&config.builtin));
+        findings
+    }
+
+    /// `uid-range`: ids that this user namespace has no number for.
+    fn ids(&self, ids: &Ids, builtin: &Builtin) -> Vec<Finding> {
+        let [first, last] = ids.uid_range;
+        let uids = builtin.user.iter().filter_map(|u| u.get_ref().uid.map(|id| (id, id)));
+        let gids = builtin.group.iter().filter_map(|g| g.get_ref().gid.map(|id| (id, id)));
+        let uids: Vec<_> = std::iter::once((first, last)).chain(uids).collect();
+        let gids: Vec<_> = std::iter::once((first, last)).chain(gids).collect();
+        let mut findings = Vec::new();
+        for (file, wanted) in [("/proc/self/uid_map", uids), ("/proc/self/gid_map", gids)] {
+            let Ok(text) = std::fs::read_to_string(self.at(file)) else {
+                findings.push(Finding::note(
+                    "uid-range",
+                    format!("{file} cannot be read, so nobody knows which ids exist here."),
+                ));
+                continue;
+            };
+            let map = IdMap::parse(&text);
+            for (first, last) in wanted {
+                let Some(missing) = map.first_missing(first, last) else { continue };
+                let range = if first == last { first.to_string() } else { format!("{first}-{last}") };
+                findings.push(Finding::fatal(
+                    "uid-range",
+                    format!("The ids {range} are not all mapped in this container ({file} has {map}): {missing} is not."),
+                    "Set [ids] uid_range in gpuhub.toml inside what is mapped, or map more ids when the container is started.",
+                ));
+            }
+        }
+        findings
+    }
+
+    /// `broker-user`: whom the broker becomes.
+    fn broker_user(&self) -> Option<Finding> {
+        let user = &self.paths.user;
+        if !self.is_root || self.broker_uid().is_some_and(|uid| uid != 0) {
+            return None;
+        }
+        Some(Finding::fatal(
+            "broker-user",
+            format!("There is no local user {user} (other than root) for the broker to become."),
+            format!("Run: useradd --system --home-dir {} --shell /usr/sbin/nologin {user}", self.paths.state.display()),
+        ))
+    }
+
+    /// By hand: the broker never asks NSS, which would ask the broker.
+    fn broker_uid(&self) -> Option<u32> {
+        let text = std::fs::read_to_string(self.at(local::PASSWD)).ok()?;
+        let line = text.lines().find(|l| l.split(':').next() == Some(&self.paths.user))?;
+        line.split(':').nth(2)?.parse().ok()
+    }
+
+    /// `state`, `run-dir`: the broker makes them, and makes them its own, while it is root. That
+    /// must be possible.
+    fn broker_directory(&self, id: &'static str, path: &Path, why: &str) -> Option<Finding> {
+        let (dir, shown) = (self.at(path), path.display());
+        let bad = |what: String, remedy: String| Some(Finding::fatal(id, what, remedy));
+        let there = std::fs::symlink_metadata(&dir).ok();
+        if there.as_ref().is_some_and(|meta| !meta.is_dir()) {
+            return bad(format!("{shown} is not a directory."), "Remove it; the broker makes the directory.".into());
+        }
+        if let Some(owner) = there.map(|meta| meta.uid())
+            && owner != self.root_uid
+            && self.broker_uid() != Some(owner)
+        {
+            let user = &self.paths.user;
+            return bad(
+                format!("{shown} belongs to uid {owner}, who is neither root nor {user}."),
+                format!("Run: chown -R {user}:{user} {shown}"),
+            );
+        }
+        let nearest = dir.ancestors().find(|d| d.is_dir()).unwrap_or(&self.root);
+        if !self.writable(nearest) {
+            return bad(format!("{shown} cannot be written."), format!("Mount something writable there: {why}."));
+        }
+        if statvfs(nearest).is_ok_and(|s| s.blocks() > 0 && s.blocks_available() == 0) {
+            return bad(format!("The file system of {shown} is full."), "Make room on it.".into());
+        }
+        None
+    }
+
+    /// `homes`: the PAM module, as root, makes what is missing, but only where nobody else than
+    /// root could slip something under its hands.
+    fn homes(&self, people: &People) -> Option<Finding> {
+        let fatal = |what: String, remedy: &str| Some(Finding::fatal("homes", what, remedy));
+        let elsewhere = "Set [people] home in gpuhub.toml to another place, such as \"/home/%u\"; or, where homes are \
+                         made by others, set make_homes = false.";
+        let before = people.home.split("%u").next().unwrap_or_default();
+        let parent = Path::new(before.rsplit_once('/').map_or("", |(parent, _)| parent));
+        if !people.make_homes {
+            let what = format!("The directory {}, where homes are, is not there.", parent.display());
+            let remedy = "Mount it, or set [people] home in gpuhub.toml to where homes are.".into();
+            return (!self.at(parent).is_dir()).then(|| Finding { remedy, ..Finding::note("homes", what) });
+        }
+        let top = parent.components().nth(1).and_then(|c| c.as_os_str().to_str()).unwrap_or_default();
+        if top.is_empty() || entry::SYSTEM_DIRS.contains(&top) {
+            return fatal(format!("No home is made in {}/, which is the system's.", parent.display()), elsewhere);
+        }
+        let mut nearest = Path::new("/");
+        for dir in parent.ancestors().collect::<Vec<_>>().into_iter().rev() {
+            let shown = dir.display();
+            // What is missing is made.
+            let Ok(meta) = std::fs::symlink_metadata(self.at(dir)) else { break };
+            if !meta.is_dir() {
+                return fatal(
+                    format!("No home is made in {shown}, which is not a directory but a link or a file."),
+                    elsewhere,
+                );
+            }
+            if meta.uid() != self.root_uid || meta.mode() & 0o022 != 0 {
+                return fatal(
+                    format!("No home is made in {shown}, which others than root may write."),
+                    &format!("Run: chown root:root {shown} && chmod go-w {shown}"),
+                );
+            }
+            nearest = dir;
+        }
+        if !self.writable(&self.at(nearest)) {
+            return fatal(
+                format!("No home can be made in {}, which cannot be written.", parent.display()),
+                "Mount it writable; or, where homes are made by others, set [people] make_homes = false.",
+            );
+        }
+        None
+    }
+
+    /// `shell`: sshd refuses a person whose shell is not there.
+    fn shell(&self, people: &People) -> Option<Finding> {
+        if access(&self.at(&people.shell), AccessFlags::X_OK) != Err(Errno::ENOENT) {
+            return None;
+        }
+        Some(Finding::fatal(
+            "shell",
+            format!("The login shell {} is not in this image; sshd lets nobody in without one.", people.shell),
+            "Install it, or set [people] shell in gpuhub.toml.",
+        ))
+    }
+
+    /// `local-name`, `local-id`: what the container's own files have is never ours.
+    fn declared(&self, builtin: &Builtin) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let mut clash = |id, kind: &str, name: &str, what: &str, file: &str| {
+            findings.push(Finding::fatal(
+                id,
+                format!("The {kind} {name} of gpuhub.toml has {what} that {file} already has; it is not served."),
+                format!("Rename or renumber it in gpuhub.toml, or remove the local one from {file}."),
+            ));
+        };
+        for user in &builtin.user {
+            let u = user.get_ref();
+            if self.local.has_user(u.name.as_str().as_bytes()) {
+                clash("local-name", "user", u.name.as_str(), "a name", local::PASSWD);
+            }
+            if u.uid.is_some_and(|uid| self.local.has_uid(uid)) {
+                clash("local-id", "user", u.name.as_str(), "an id", local::PASSWD);
+            }
+        }
+        for group in &builtin.group {
+            let g = group.get_ref();
+            if self.local.has_group(g.name.as_str().as_bytes()) {
+                clash("local-name", "group", g.name.as_str(), "a name", local::GROUP);
+            }
+            if g.gid.is_some_and(|gid| self.local.has_gid(gid) && !self.local.allows_gid(gid)) {
+                clash("local-id", "group", g.name.as_str(), "an id", local::GROUP);
+            }
+        }
+        findings
+    }
+
+    fn writable(&self, dir: &Path) -> bool {
+        let read_only = statvfs(dir).is_ok_and(|s| s.flags().contains(FsFlags::ST_RDONLY));
+        !read_only && (!self.is_root || access(dir, AccessFlags::W_OK).is_ok())
+    }
+}
+
+/// The inner side of user_namespaces(7)'s uid_map: `inside outside count` a line.
+struct IdMap(Vec<(u64, u64)>);
+
+impl IdMap {
+    fn parse(text: &str) -> Self {
+        let mut extents: Vec<(u64, u64)> = text
+            .lines()
+            .filter_map(|line| {
+                let mut numbers = line.split_whitespace().map(str::parse::<u64>);
+                let (Some(Ok(inside)), Some(Ok(_)), Some(Ok(count))) = (numbers.next(), numbers.next(), numbers.next())
+                else {
+                    return None;
+                };
+                Some((inside, count))
+            })
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        extents.sort_unstable();
+        Self(extents)
+    }
+
+    /// The first id of `first..=last` that no extent has. Extents may join.
+    fn first_missing(&self, first: u32, last: u32) -> Option<u32> {
+        let mut next = u64::from(first);
+        for (inside, count) in &self.0 {
+            if *inside > next {
+                break;
+            }
+            next = next.max(inside.saturating_add(*count));
+        }
+        u32::try_from(next).ok().filter(|next| *next <= last)
+    }
+}
+
+impl std::fmt::Display for IdMap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("nothing");
+        }
+        for (i, (inside, count)) in self.0.iter().enumerate() {
+            write!(f, "{}{inside}-{}", if i == 0 { "" } else { ", " }, inside.saturating_add(count - 1))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DirectoryGroup, Method, Person, Unavailable};
+    use crate::provider::{Which, Who};
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// A machine on which all is well, in a directory of its own.
+    struct Fixture(Machine);
+
+    impl Fixture {
+        fn new() -> Self {
+            static N: AtomicU32 = AtomicU32::new(0);
+            let n = N.fetch_add(1, Ordering::Relaxed);
+            let root = std::env::temp_dir().join(format!("gpuhubd-doctor-{}-{n}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&root);
+            let me = nix::unistd::geteuid();
+            let paths = Paths { user: "broker".into(), ..Paths::default() };
+            let local =
+                LocalAccounts::from_texts("root:x:0:0\nubuntu:x:1500:1500\n", "video:x:44:\nml:x:1600:\n", "44\n");
+            let f = Self(Machine { root, paths, local, root_uid: me.as_raw(), is_root: true });
+            f.write("proc/self/uid_map", "0 0 4294967295\n");
+            f.write("proc/self/gid_map", "0 0 4294967295\n");
+            f.write("etc/passwd", "root:x:0:0:::\nbroker:x:990:990:::\n");
+            f.write("bin/bash", "");
+            f.mode("bin/bash", 0o755);
+            f.dir("home");
+            f.dir("var/lib/gpuhub");
+            f.mode("var/lib/gpuhub", 0o700);
+            f
+        }
+
+        fn dir(&self, path: &str) {
+            let path = self.0.at(path);
+            std::fs::create_dir_all(&path).unwrap();
+            // Whatever the umask of whoever runs the tests.
+            for dir in path.ancestors().take_while(|d| d.starts_with(&self.0.root)) {
+                std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+            }
+        }
+
+        fn write(&self, path: &str, text: &str) {
+            let path = self.0.at(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+
+        fn mode(&self, path: &str, mode: u32) {
+            std::fs::set_permissions(self.0.at(path), std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+
+        fn found(&self, config: &str) -> Vec<Finding> {
+            self.0.check(&Config::parse("gpuhub.toml", config).unwrap())
+        }
+
+        /// The one finding.
+        fn one(&self, config: &str) -> Finding {
+            let mut found = self.found(config);
+            assert_eq!(found.len(), 1, "{found:?}");
+            let finding = found.remove(0);
+            assert!(!finding.remedy.is_empty(), "{finding:?}");
+            finding
+        }
+    }
+
+    impl Drop for Fixture {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0.root);
+        }
+    }
+
+    #[test]
+    fn a_machine_on_which_all_is_well() {
+        assert_eq!(Fixture::new().found(""), []);
+    }
+
+    #[test]
+    fn uid_range_outside_the_map() {
+        let f = Fixture::new();
+        f.write("proc/self/uid_map", "         0     100000      65536\n");
+        let finding = f.one("");
+        assert!(finding.id == "uid-range" && finding.fatal);
+        assert!(
+            finding.what.contains("uid_map has 0-65535") && finding.what.contains("1000000000"),
+            "{}",
+            finding.what
+        );
+        f.write("proc/self/uid_map", "0 0 4294967295\n");
+        f.write("proc/self/gid_map", "0 100000 65536\n");
+        assert!(f.one("").what.contains("gid_map"));
+        // A declared id counts too, and so does a range that two extents cover together.
+        f.write("proc/self/gid_map", "0 1 1100000000\n1100000000 5 1000000000\n");
+        assert_eq!(f.found(""), []);
+        let finding = f.one("[[builtin.group]]\nname = \"vision\"\ngid = 2100000000\n");
+        assert!(finding.what.contains("The ids 2100000000 are"), "{}", finding.what);
+    }
+
+    #[test]
+    fn id_maps() {
+        let map = IdMap::parse("0 1000 1\n1 100000 65536\nbroken\n70000 1 0\n");
+        assert_eq!(map.to_string(), "0-0, 1-65536");
+        assert_eq!(map.first_missing(0, 65536), None);
+        assert_eq!(map.first_missing(65000, 65537), Some(65537));
+        assert_eq!(map.first_missing(70000, 70001), Some(70000));
+        assert_eq!(IdMap::parse("").first_missing(5, 5), Some(5));
+        assert_eq!(IdMap::parse("0 0 4294967295").first_missing(1000, 4294967294), None);
+    }
+
+    #[test]
+    fn broker_s_directories() {
+        let f = Fixture::new();
+        std::fs::remove_dir(f.0.at("/var/lib/gpuhub")).unwrap();
+        assert_eq!(f.found(""), [], "the broker makes it");
+        f.write("var/lib/gpuhub", "");
+        let finding = f.one("");
+        assert!(finding.id == "state" && finding.fatal && finding.what.contains("/var/lib/gpuhub is not a directory"));
+        std::fs::remove_file(f.0.at("/var/lib/gpuhub")).unwrap();
+        f.write("run/gpuhub", "");
+        assert_eq!(f.one("").id, "run-dir");
+    }
+
+    #[test]
+    fn broker_s_directory_of_somebody_else() {
+        let mut f = Fixture::new();
+        f.0.root_uid += 1;
+        let found = f.0.broker_directory("state", &f.0.paths.state, "");
+        assert!(found.is_some_and(|f| f.id == "state" && f.remedy.contains("chown -R broker")));
+        f.write("etc/passwd", &format!("broker:x:{}:990:::\n", f.0.root_uid - 1));
+        assert_eq!(f.0.broker_directory("state", &f.0.paths.state, ""), None);
+    }
+
+    #[test]
+    fn nobody_to_become() {
+        let f = Fixture::new();
+        for passwd in ["root:x:0:0:::\n", "broker:x:0:0:::\n"] {
+            f.write("etc/passwd", passwd);
+            let finding = f.one("");
+            assert!(finding.id == "broker-user" && finding.fatal);
+        }
+    }
+
+    #[test]
+    fn homes_where_none_are_made() {
+        let f = Fixture::new();
+        let says = |home: &str, what: &str| {
+            let finding = f.one(&format!("[people]\nhome = \"{home}\"\n"));
+            assert!(finding.id == "homes" && finding.fatal && finding.what.contains(what), "{}", finding.what);
+        };
+        says("/var/homes/%u", "in /var/homes/, which is the system's");
+        says("/%u", "in /, which is the system's");
+        f.write("file", "");
+        says("/file/%u", "in /file, which is not a directory");
+        f.dir("data/shared");
+        f.mode("data/shared", 0o1777);
+        says("/data/shared/lab/%u", "in /data/shared, which others than root may write");
+        assert_eq!(f.found("[people]\nhome = \"/data/homes/%u\"\n"), [], "what is missing is made");
+    }
+
+    #[test]
+    fn homes_that_others_make() {
+        let finding = Fixture::new().one("[people]\nhome = \"/nfs/%u\"\nmake_homes = false\n");
+        assert!(finding.id == "homes" && !finding.fatal && finding.what.contains("/nfs,"), "{}", finding.what);
+    }
+
+    #[test]
+    fn homes_and_state_that_cannot_be_written() {
+        let f = Fixture::new();
+        let ids = |f: &Fixture| f.found("").iter().map(|f| (f.id, f.fatal)).collect::<Vec<_>>();
+        if nix::unistd::geteuid().is_root() {
+            // Modes do not stop root: a read-only mount does, in a mount namespace of one thread's own.
+            let found = std::thread::spawn(move || {
+                use nix::mount::{MsFlags, mount};
+                #[allow(unsafe_code)] // nix has unshare behind a feature that only this test would need
+                // SAFETY: unshare(2) takes no pointer; only this thread changes its namespace.
+                let unshared = unsafe { libc::unshare(libc::CLONE_NEWNS) };
+                assert_eq!(unshared, 0, "a mount namespace can be made (CAP_SYS_ADMIN)");
+                let none = None::<&str>;
+                mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+                for dir in ["home", "var/lib/gpuhub"] {
+                    mount(Some("tmpfs"), &f.0.at(dir), Some("tmpfs"), MsFlags::MS_RDONLY, Some("mode=0700")).unwrap();
+                }
+                ids(&f)
+            });
+            assert_eq!(found.join().unwrap(), [("state", true), ("homes", true)]);
+        } else {
+            f.mode("home", 0o555);
+            f.mode("var/lib/gpuhub", 0o500);
+            assert_eq!(ids(&f), [("state", true), ("homes", true)]);
+        }
+    }
+
+    #[test]
+    fn shell_that_is_not_there() {
+        let f = Fixture::new();
+        std::fs::remove_file(f.0.at("bin/bash")).unwrap();
+        assert_eq!(f.one("").id, "shell");
+        assert_eq!(f.found("[people]\nshell = \"/home\"\n"), []);
+    }
+
+    #[test]
+    fn declared_names_and_ids_that_are_local() {
+        let f = Fixture::new();
+        let id = |config: &str| {
+            let finding = f.one(config);
+            assert!(finding.fatal);
+            finding.id
+        };
+        assert_eq!(id("[[builtin.user]]\nname = \"ubuntu\"\n"), "local-name");
+        assert_eq!(id("[[builtin.user]]\nname = \"alice\"\nuid = 1500\n"), "local-id");
+        assert_eq!(id("[[builtin.group]]\nname = \"ml\"\n"), "local-name");
+        assert_eq!(id("[[builtin.group]]\nname = \"vision\"\ngid = 1600\n"), "local-id");
+    }
+
+    #[tokio::test]
+    async fn config_error_with_file_and_line() {
+        let e = Config::parse("gpuhub.toml", "[ids]\nuid_rang = 1\n").map(|_| ()).unwrap_err();
+        let found = check(Err(&e), &[], &Paths::default()).await;
+        assert_eq!(found.len(), 1);
+        assert!(found[0].id == "config" && found[0].fatal);
+        assert!(found[0].what.starts_with("gpuhub.toml:2: unknown field"), "{}", found[0].what);
+        assert!(!found[0].remedy.is_empty());
+    }
+
+    /// A provider whose check does what the test says.
+    struct Ill(&'static str);
+
+    #[async_trait::async_trait]
+    impl Provider for Ill {
+        fn name(&self) -> &str {
+            self.0
+        }
+        fn kind(&self) -> &'static str {
+            "ldap"
+        }
+        fn method(&self) -> Method {
+            Method::Password
+        }
+        async fn find(&self, _: Who<'_>) -> Result<Option<Person>, Unavailable> {
+            Ok(None)
+        }
+        async fn find_group(&self, _: Which<'_>) -> Result<Option<DirectoryGroup>, Unavailable> {
+            Ok(None)
+        }
+        async fn check(&self) -> Vec<Finding> {
+            match self.0 {
+                "hangs" => std::future::pending().await,
+                "panics" => panic!("on purpose"),
+                _ => vec![Finding::fatal("ldap-unreachable", "No.", "Do.")],
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn providers_that_speak_hang_and_panic() {
+        let providers: Vec<Arc<dyn Provider>> = ["hangs", "panics", "speaks"].map(|n| Arc::new(Ill(n)) as _).to_vec();
+        let found = ask(&providers, Duration::from_millis(50)).await;
+        let ids: Vec<_> = found.iter().map(|f| f.id).collect();
+        assert_eq!(ids, ["provider-check", "provider-check", "ldap-unreachable"]);
+        assert!(found[0].what.contains("hangs") && found[1].what.contains("panics"));
+    }
+
+    #[test]
+    fn printed() {
+        let findings = [Finding::fatal("state", "It is\x1b gone.", "Make it."), Finding::note("x", "By the way.")];
+        let text = |findings: &[Finding], json| {
+            let mut out = Vec::new();
+            print(findings, json, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(text(&findings, false), "PROBLEM  It is  gone.\n         -> Make it.\nnote     By the way.\n");
+        assert!(any_fatal(&findings) && !any_fatal(&findings[1..]));
+        assert!(text(&[], false).starts_with("ok "));
+        assert_eq!(text(&[], true), "[]\n");
+        assert_eq!(
+            text(&findings[1..], true),
+            "[{\"id\":\"x\",\"fatal\":false,\"what\":\"By the way.\",\"remedy\":\"\"}]\n"
+        );
+    }
+}

@@ -1,0 +1,426 @@
+//! Who is alice, who is 20001: lookups, and [`Engine::absorb`], the one way an entry comes in.
+
+use super::Engine;
+use crate::audit::{Event, Outcome};
+use crate::model::{Denied, GroupClaim, Method, Person, Reason};
+use crate::provider::{Provider, Which, Who};
+use crate::store::{KnownGroup, KnownPerson, StoreError, unix_now};
+use gpuhub_common::entry::{self, Group, Passwd};
+use gpuhub_common::local::LocalAccounts;
+use gpuhub_common::name::{GroupName, UserName};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long an absence is believed, and how many are remembered.
+const ABSENT_FOR: Duration = Duration::from_secs(2);
+const MOST_ABSENT: usize = 10_000;
+
+/// Why a lookup has no entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LookupError {
+    /// Certainly nobody.
+    NoSuchEntry,
+    /// Cannot be known now.
+    Unavailable,
+}
+
+/// How to look a user up.
+#[derive(Debug, Clone, Copy)]
+pub enum UserKey<'a> {
+    /// Exactly this name.
+    Name(&'a str),
+    /// This uid.
+    Uid(u32),
+}
+
+/// How to look a group up.
+#[derive(Debug, Clone, Copy)]
+pub enum GroupKey<'a> {
+    /// Exactly this name.
+    Name(&'a str),
+    /// This gid.
+    Gid(u32),
+}
+
+/// Whose name it is, for a login.
+pub(super) enum Resolved {
+    /// A directory knows her.
+    Known(Arc<dyn Provider>, Box<Person>),
+    /// She proves herself at the provider; whether she was here before.
+    AtProvider(Arc<dyn Provider>, bool),
+    /// Nobody's.
+    Nobody,
+}
+
+impl Engine {
+    /// getpwnam(3), getpwuid(3). `login`: a login daemon asks, and a name that an identity provider
+    /// may turn out to know gets a provisional entry.
+    pub async fn user(&self, key: UserKey<'_>, login: bool) -> Result<Passwd, LookupError> {
+        let known = match key {
+            UserKey::Name(name) => self.store.person(name),
+            UserKey::Uid(uid) => self.store.person_by_uid(uid),
+        }
+        .map_err(unavailable)?
+        .filter(|k| !k.gone);
+        if let Some(k) = &known {
+            if self.is_fresh(&k.provider, k.fetched_at) {
+                return Ok(k.passwd.clone());
+            }
+        }
+        let local = LocalAccounts::read();
+        match key {
+            UserKey::Uid(uid) => {
+                if local.has_uid(uid) || !gpuhub_common::id::is_allowed(uid) {
+                    return Err(LookupError::NoSuchEntry);
+                }
+                self.user_by_uid(uid, known).await
+            }
+            UserKey::Name(text) => {
+                let Ok(name) = UserName::new(text) else { return Err(LookupError::NoSuchEntry) };
+                if local.has_user(text.as_bytes()) {
+                    return Err(LookupError::NoSuchEntry);
+                }
+                self.user_by_name(&name, known, login).await
+            }
+        }
+    }
+
+    async fn user_by_name(
+        &self,
+        name: &UserName,
+        known: Option<KnownPerson>,
+        login: bool,
+    ) -> Result<Passwd, LookupError> {
+        if !login && self.is_absent(name.as_str()) {
+            return Err(LookupError::NoSuchEntry);
+        }
+        match self.resolve(name).await {
+            Ok(Resolved::Known(_, person)) => self.take_in(&person).await,
+            Ok(Resolved::AtProvider(_, true)) => known.map(|k| k.passwd).ok_or(LookupError::NoSuchEntry),
+            Ok(Resolved::AtProvider(_, false)) if login => self.promise(name),
+            Ok(_) => {
+                self.remember_absent(name.as_str());
+                Err(LookupError::NoSuchEntry)
+            }
+            // Known people keep resolving while their directory is away.
+            Err(_) => known.map(|k| k.passwd).ok_or(LookupError::Unavailable),
+        }
+    }
+
+    async fn user_by_uid(&self, uid: u32, known: Option<KnownPerson>) -> Result<Passwd, LookupError> {
+        let cache = format!("uid {uid}");
+        if self.is_absent(&cache) {
+            return Err(LookupError::NoSuchEntry);
+        }
+        for provider in &self.providers {
+            match provider.find(Who::Uid(uid)).await {
+                Ok(Some(person)) => return self.take_in(&person).await.and_then(|p| same(p.uid == uid, p)),
+                Ok(None) => {}
+                Err(_) => return known.map(|k| k.passwd).ok_or(LookupError::Unavailable),
+            }
+        }
+        // Whoever is known by a key alone (OIDC) is in no directory.
+        match known {
+            Some(k) if self.provider(&k.provider).is_some_and(|p| p.method() == Method::DeviceCode) => Ok(k.passwd),
+            Some(k) => {
+                self.forget(&k.passwd.name).await;
+                Err(LookupError::NoSuchEntry)
+            }
+            None => {
+                self.remember_absent(&cache);
+                Err(LookupError::NoSuchEntry)
+            }
+        }
+    }
+
+    /// getgrnam(3), getgrgid(3).
+    pub async fn group(&self, key: GroupKey<'_>) -> Result<Group, LookupError> {
+        let known = match key {
+            GroupKey::Name(name) => self.store.group(name),
+            GroupKey::Gid(gid) => self.store.group_by_gid(gid),
+        }
+        .map_err(unavailable)?;
+        if let Some(k) = &known {
+            if self.is_fresh(&k.provider, k.fetched_at) {
+                return Ok(k.group.clone());
+            }
+        }
+        let cache = match key {
+            GroupKey::Name(name) => format!("group {name}"),
+            GroupKey::Gid(gid) => format!("gid {gid}"),
+        };
+        let name;
+        let which = match key {
+            GroupKey::Gid(gid) => Which::Gid(gid),
+            GroupKey::Name(text) => {
+                let Ok(legal) = GroupName::new(text) else { return Err(LookupError::NoSuchEntry) };
+                name = legal;
+                Which::Name(&name)
+            }
+        };
+        if known.is_none() && self.is_absent(&cache) {
+            return Err(LookupError::NoSuchEntry);
+        }
+        for provider in &self.providers {
+            match provider.find_group(which).await {
+                Ok(Some(found)) => {
+                    let members = found.members.iter().map(|m| m.as_str().to_owned()).collect();
+                    let taken = self.take_in_group(provider.name(), &found.claim, members).await?;
+                    return same(
+                        match which {
+                            Which::Name(n) => taken.name == n.as_str(),
+                            Which::Gid(gid) => taken.gid == gid,
+                        },
+                        taken,
+                    );
+                }
+                Ok(None) => {}
+                Err(_) => return known.map(|k| k.group).ok_or(LookupError::Unavailable),
+            }
+        }
+        match known {
+            // Groups that only claims and own groups made are in no directory.
+            Some(k) => Ok(k.group),
+            None => {
+                self.remember_absent(&cache);
+                Err(LookupError::NoSuchEntry)
+            }
+        }
+    }
+
+    /// The supplementary groups of getgrouplist(3), sorted.
+    pub async fn group_ids(&self, name: &str) -> Result<Vec<u32>, LookupError> {
+        self.user(UserKey::Name(name), false).await?;
+        self.store.gids_of(name).map_err(unavailable)
+    }
+
+    /// Whose login it is. Asks the directories now, whatever is cached. One that is bound to a
+    /// provider is that provider's alone: a directory that is away must not let another speak for
+    /// its people.
+    pub(super) async fn resolve(&self, name: &UserName) -> Result<Resolved, Denied> {
+        let known = self.store.person(name.as_str()).map_err(internal)?;
+        let bound = known.as_ref().and_then(|k| self.provider(&k.provider)).cloned();
+        if let Some(provider) = &bound {
+            if provider.method() == Method::DeviceCode {
+                return Ok(Resolved::AtProvider(Arc::clone(provider), known.is_some_and(|k| !k.gone)));
+            }
+            if let Some(person) = provider.find(Who::Name(name)).await? {
+                return Ok(Resolved::Known(Arc::clone(provider), Box::new(person)));
+            }
+            self.forget(name.as_str()).await;
+        }
+        for provider in self.providers.iter().filter(|p| bound.as_ref().is_none_or(|b| b.name() != p.name())) {
+            if provider.method() == Method::DeviceCode {
+                if provider.may_become(name) {
+                    return Ok(Resolved::AtProvider(Arc::clone(provider), false));
+                }
+            } else if let Some(person) = provider.find(Who::Name(name)).await? {
+                return Ok(Resolved::Known(Arc::clone(provider), Box::new(person)));
+            }
+        }
+        Ok(Resolved::Nobody)
+    }
+
+    /// Makes what a provider says of somebody an entry: name bound to her key, ids given, all
+    /// vetted, stored. What is refused is audited and never served.
+    pub(super) fn absorb(&self, person: &Person) -> Result<(Passwd, bool), Denied> {
+        let name = person.name.as_str();
+        let refused = |reason: &'static str, detail: String| {
+            self.audit_refused(&person.provider, name, reason, Some(detail.clone()));
+            Denied::because(Reason::EntryRefused, detail)
+        };
+        self.check_binding(person)?;
+        let local = LocalAccounts::read();
+        let reserved = self.provisional.reserved(name);
+        // Before an id is recorded for it: what the directory fixes must be allowed at all.
+        let draft = |uid, gid| Passwd {
+            name: name.to_owned(),
+            uid,
+            gid,
+            gecos: person.full_name.clone(),
+            home: person.home.clone().unwrap_or_else(|| self.rules.people.home_of(&person.name)),
+            shell: person.shell.clone().unwrap_or_else(|| self.rules.people.shell.clone()),
+        };
+        let fixed = person.uid.unwrap_or(u32::MAX - 1);
+        draft(fixed, person.gid.unwrap_or(u32::MAX - 1))
+            .vet(&local)
+            .map_err(|r| refused(r.reason(), format!("uid {:?} gid {:?}: {r}", person.uid, person.gid)))?;
+        let given = self.idmap.user(name, person.uid, person.gid.is_none(), &reserved).inspect_err(|d| {
+            self.collision(&person.provider, name, d.detail.clone());
+        })?;
+        if given.collided {
+            self.collision(&person.provider, name, Some(format!("uid {} is not the first candidate", given.id)));
+        }
+        let passwd = draft(given.id, person.gid.unwrap_or(given.id));
+        passwd.vet(&local).map_err(|r| refused(r.reason(), format!("uid {}: {r}", given.id)))?;
+        let mut groups: Vec<Group> = person
+            .groups
+            .iter()
+            .filter_map(|claim| {
+                let gid = self.group_id(&person.provider, claim, &local)?;
+                Some(Group { name: claim.name.as_str().into(), gid, members: vec![name.to_owned()] })
+            })
+            .collect();
+        if person.gid.is_none() {
+            groups.push(Group { name: name.to_owned(), gid: given.id, members: Vec::new() });
+        }
+        let known = KnownPerson {
+            provider: person.provider.clone(),
+            key: person.key.clone(),
+            passwd: passwd.clone(),
+            fetched_at: unix_now(),
+            gone: false,
+        };
+        let changed = self.store.put_person(&known, &groups).map_err(internal)?;
+        Ok((passwd, changed))
+    }
+
+    /// The first login binds a name to a key; another key with that name, or another name with
+    /// that key, is refused: a recycled e-mail address must not inherit a home.
+    fn check_binding(&self, person: &Person) -> Result<(), Denied> {
+        if person.key.subject.is_empty() || person.key.issuer.is_empty() {
+            return Err(Denied::because(Reason::EntryRefused, "the provider gives no key for her"));
+        }
+        let name = person.name.as_str();
+        let bound = self.store.person(name).map_err(internal)?;
+        if bound.is_some_and(|k| k.key != person.key) {
+            return Err(Denied::because(Reason::NameTaken, "the name is bound to another key"));
+        }
+        match self.store.name_of_key(&person.key).map_err(internal)? {
+            Some(other) if other != name => {
+                Err(Denied::because(Reason::NameTaken, format!("her key is bound to the name {other}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A group's gid, or `None` if the group is refused.
+    fn group_id(&self, provider: &str, claim: &GroupClaim, local: &LocalAccounts) -> Option<u32> {
+        let name = claim.name.as_str();
+        let vet = |gid| {
+            entry::vet_group(name.as_bytes(), gid, local)
+                .inspect_err(|r| self.audit_refused(provider, name, r.reason(), Some(format!("group, gid {gid}"))))
+        };
+        vet(claim.gid.unwrap_or(u32::MAX - 1)).ok()?;
+        let reserved = self.provisional.reserved("");
+        match self.idmap.group(name, claim.gid, &reserved) {
+            Ok(given) => {
+                if given.collided {
+                    self.collision(provider, name, Some(format!("gid {} is not the first candidate", given.id)));
+                }
+                vet(given.id).ok().map(|()| given.id)
+            }
+            Err(d) => {
+                self.collision(provider, name, d.detail);
+                None
+            }
+        }
+    }
+
+    fn collision(&self, provider: &str, name: &str, detail: Option<String>) {
+        self.audit.log(Event {
+            event: "id-collision",
+            result: Outcome::Error,
+            backend: Some(provider.into()),
+            user: Some(name.into()),
+            reason: "id-collision",
+            detail,
+            ..Event::default()
+        });
+    }
+
+    async fn take_in(&self, person: &Person) -> Result<Passwd, LookupError> {
+        match self.absorb(person) {
+            Ok((passwd, changed)) => {
+                if changed {
+                    self.publishing.publish().await;
+                }
+                Ok(passwd)
+            }
+            // An entry that is refused is nobody's, for good; a fault of ours is not.
+            Err(d) if d.reason == Reason::Internal => Err(LookupError::Unavailable),
+            Err(_) => Err(LookupError::NoSuchEntry),
+        }
+    }
+
+    pub(super) async fn take_in_group(
+        &self,
+        provider: &str,
+        claim: &GroupClaim,
+        members: Vec<String>,
+    ) -> Result<Group, LookupError> {
+        let local = LocalAccounts::read();
+        let Some(gid) = self.group_id(provider, claim, &local) else { return Err(LookupError::NoSuchEntry) };
+        let group = Group { name: claim.name.as_str().into(), gid, members };
+        let known = KnownGroup { provider: provider.into(), group, fetched_at: unix_now() };
+        if self.store.put_group(&known).map_err(unavailable)? {
+            self.publishing.publish().await;
+        }
+        let stored = self.store.group(claim.name.as_str()).map_err(unavailable)?;
+        stored.map(|k| k.group).ok_or(LookupError::NoSuchEntry)
+    }
+
+    /// Her directory no longer has her.
+    pub(super) async fn forget(&self, name: &str) {
+        if self.store.mark_gone(name).unwrap_or(false) {
+            self.publishing.publish().await;
+        }
+    }
+
+    /// A provisional entry: exactly what she will get if she turns out to be who she says.
+    fn promise(&self, name: &UserName) -> Result<Passwd, LookupError> {
+        let now = Instant::now();
+        if let Some(entry) = self.provisional.get(name.as_str(), now) {
+            return Ok(entry);
+        }
+        let reserved = self.provisional.reserved(name.as_str());
+        let uid = self.idmap.preview(name.as_str(), &reserved).map_err(|_| LookupError::Unavailable)?;
+        let people = &self.rules.people;
+        let entry = Passwd {
+            name: name.as_str().into(),
+            uid,
+            gid: uid,
+            gecos: String::new(),
+            home: people.home_of(name),
+            shell: people.shell.clone(),
+        };
+        entry.vet(&LocalAccounts::read()).map_err(|_| LookupError::NoSuchEntry)?;
+        Ok(self.provisional.promise(entry, now))
+    }
+
+    pub(super) fn is_fresh(&self, provider: &str, fetched_at: i64) -> bool {
+        match self.provider(provider).map(|p| p.cache_ttl()) {
+            Some(Some(ttl)) => unix_now() - fetched_at < i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX),
+            Some(None) => true,
+            // A provider that was taken out of the configuration vouches for nobody.
+            None => false,
+        }
+    }
+
+    fn is_absent(&self, key: &str) -> bool {
+        let map = self.absent.lock().unwrap_or_else(PoisonError::into_inner);
+        map.get(key).is_some_and(|since| since.elapsed() < ABSENT_FOR)
+    }
+
+    fn remember_absent(&self, key: &str) {
+        let mut map = self.absent.lock().unwrap_or_else(PoisonError::into_inner);
+        if map.len() >= MOST_ABSENT {
+            map.retain(|_, since| since.elapsed() < ABSENT_FOR);
+        }
+        if map.len() < MOST_ABSENT {
+            map.insert(key.to_owned(), Instant::now());
+        }
+    }
+}
+
+fn same<T>(it_is: bool, entry: T) -> Result<T, LookupError> {
+    if it_is { Ok(entry) } else { Err(LookupError::NoSuchEntry) }
+}
+
+fn unavailable(_: StoreError) -> LookupError {
+    LookupError::Unavailable
+}
+
+pub(super) fn internal(e: StoreError) -> Denied {
+    Denied::because(Reason::Internal, format!("store: {e}"))
+}

@@ -1,0 +1,208 @@
+//! Is this really her? One login, from the name to the published entry.
+//!
+//! ```text
+//!  name legal? ── service? ── locked out? ── whose is she? ─┬─ a directory's ─ Password: ─┐
+//!                                                           ├─ a provider's ── the code ──┤
+//!                                                           └─ nobody's ────── Password: ─┴─ decoy, denied
+//!  Authenticated ── access rules ── entry (id, binding, vetting) ── as promised? ── published ── success
+//! ```
+
+use super::directory::Resolved;
+use super::{Caller, Engine, event_of, policy};
+use crate::audit::{Audit, Event};
+use crate::config::ServiceMode;
+use crate::dialog::Dialog;
+use crate::model::{Denied, Method, Person, Reason};
+use crate::provider::{Authenticated, Origin, Provider};
+use gpuhub_common::name::UserName;
+use gpuhub_common::secret::Secret;
+use gpuhub_common::wire::{Code, Context};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// How long the verification of a password may take, in seconds; the client waits so long.
+const PASSWORD_PATIENCE_S: u32 = 45;
+
+/// What is known of a login so far, for its audit line. Dropped before its end (the client went
+/// away, the task was cancelled) it says so.
+struct Trail<'a> {
+    audit: &'a Audit,
+    event: &'static str,
+    context: &'a Context,
+    uid: Option<u32>,
+    method: Option<Method>,
+    backend: Option<String>,
+    done: bool,
+}
+
+impl<'a> Trail<'a> {
+    fn new(audit: &'a Audit, event: &'static str, context: &'a Context) -> Self {
+        Self { audit, event, context, uid: None, method: None, backend: None, done: false }
+    }
+
+    fn end(&mut self, outcome: &Result<(), Denied>) {
+        self.done = true;
+        let base = match outcome {
+            Ok(()) => Event::ok(self.event),
+            Err(denied) => Event::denied(self.event, denied),
+        };
+        self.audit.log(event_of(
+            Event { uid: self.uid, method: self.method.map(Method::as_str), backend: self.backend.take(), ..base },
+            self.context,
+        ));
+    }
+}
+
+impl Drop for Trail<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.end(&Err(Denied::because(Reason::Cancelled, "the client went away")));
+        }
+    }
+}
+
+impl Engine {
+    /// pam_authenticate(3), as a conversation.
+    pub async fn login(&self, caller: &Caller, context: &Context, mut dialog: Dialog) {
+        let mut trail = Trail::new(&self.audit, "auth", context);
+        let outcome = self.authenticate(caller, context, &mut dialog, &mut trail).await;
+        trail.end(&outcome);
+        self.finish(outcome, context, dialog).await;
+    }
+
+    async fn finish(&self, outcome: Result<(), Denied>, context: &Context, mut dialog: Dialog) {
+        let code = match outcome {
+            Ok(()) => {
+                self.lockout.succeeded(&context.user);
+                Code::Success
+            }
+            Err(denied) => {
+                if matches!(denied.reason, Reason::WrongPassword | Reason::UnknownUser | Reason::WrongSubject) {
+                    self.lockout.failed(&context.user, Instant::now());
+                }
+                if let Some(text) = denied.reason.told() {
+                    dialog.complain(text);
+                }
+                denied.reason.code()
+            }
+        };
+        dialog.end(code).await;
+    }
+
+    async fn authenticate(
+        &self,
+        _caller: &Caller,
+        context: &Context,
+        dialog: &mut Dialog,
+        trail: &mut Trail<'_>,
+    ) -> Result<(), Denied> {
+        let mode = self.rules.services.mode(&context.service);
+        if mode == ServiceMode::None {
+            return Err(Denied::because(Reason::NotAllowed, "[services] has \"none\" for this service"));
+        }
+        let Ok(name) = UserName::new(&context.user) else {
+            return Err(self.turn_away(dialog, Reason::BadName).await);
+        };
+        if self.lockout.is_locked(name.as_str(), Instant::now()) {
+            return Err(self.turn_away(dialog, Reason::TooManyTries).await);
+        }
+        let proven = match self.resolve(&name).await {
+            Ok(Resolved::Known(provider, person)) => {
+                trail.backend = Some(provider.name().into());
+                trail.method = Some(Method::Password);
+                trail.uid = self.known_uid(&name);
+                self.by_password(&provider, &person, dialog).await?
+            }
+            Ok(Resolved::AtProvider(provider, known)) if mode == ServiceMode::Interactive => {
+                trail.backend = Some(provider.name().into());
+                trail.method = Some(Method::DeviceCode);
+                trail.uid = self.known_uid(&name).filter(|_| known);
+                let origin = Origin {
+                    box_name: self.rules.box_name.clone(),
+                    service: context.service.clone(),
+                    source: context.source.clone().filter(|s| !s.is_empty()),
+                };
+                let result = provider.device_login(&name, &origin, dialog).await;
+                if result.is_err() {
+                    self.provisional.forget(name.as_str());
+                }
+                result?
+            }
+            // This service never waits for a human.
+            Ok(Resolved::AtProvider(provider, true)) => {
+                trail.backend = Some(provider.name().into());
+                return Err(self.turn_away(dialog, Reason::NoInteractiveService).await);
+            }
+            Ok(Resolved::AtProvider(_, false) | Resolved::Nobody) => {
+                return Err(self.turn_away(dialog, Reason::UnknownUser).await);
+            }
+            Err(denied) => {
+                // The prompt comes all the same, so that the answer does not go to the next module.
+                self.turn_away(dialog, denied.reason).await;
+                return Err(denied);
+            }
+        };
+        self.admit(&name, &proven, trail).await
+    }
+
+    async fn by_password(
+        &self,
+        provider: &Arc<dyn Provider>,
+        person: &Person,
+        dialog: &mut Dialog,
+    ) -> Result<Authenticated, Denied> {
+        let password = ask_password(dialog).await?;
+        provider.verify_password(person, &password).await
+    }
+
+    /// Everything that nobody's name gets, at the price of somebody's: the same prompt, and a
+    /// verification that takes as long.
+    async fn turn_away(&self, dialog: &mut Dialog, reason: Reason) -> Denied {
+        match ask_password(dialog).await {
+            Ok(password) => {
+                let decoy = self.providers.iter().rev().find(|p| p.method() == Method::Password);
+                // With the directory away there is nothing to imitate: everybody fails the same way.
+                if let Some(provider) = decoy.filter(|_| reason != Reason::BackendUnavailable) {
+                    provider.verify_decoy(&password).await;
+                }
+                reason.into()
+            }
+            Err(denied) => denied,
+        }
+    }
+
+    /// From a verified proof to the published entry.
+    async fn admit(&self, name: &UserName, proven: &Authenticated, trail: &mut Trail<'_>) -> Result<(), Denied> {
+        let person = proven.person();
+        trail.method = Some(proven.method());
+        // Providers check this too; nobody else may answer for the name that the login is for.
+        if person.name != *name {
+            return Err(Denied::because(Reason::WrongSubject, "the provider vouches for another name"));
+        }
+        policy::check(&self.rules.access, person)?;
+        let promised = self.provisional.get(name.as_str(), Instant::now());
+        let (passwd, changed) = self.absorb(person)?;
+        trail.uid = Some(passwd.uid);
+        self.provisional.forget(name.as_str());
+        // Before the success that needs it: sshd and the hub look her up at once.
+        if changed && !self.publishing.publish().await {
+            return Err(Denied::because(Reason::Internal, "the snapshot could not be written"));
+        }
+        match promised {
+            Some(p) if (p.uid, p.gid, &p.home, &p.shell) != (passwd.uid, passwd.gid, &passwd.home, &passwd.shell) => {
+                Err(Reason::EntryChanged.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn known_uid(&self, name: &UserName) -> Option<u32> {
+        self.store.person(name.as_str()).ok().flatten().map(|k| k.passwd.uid)
+    }
+}
+
+/// One password that is not empty.
+pub(super) async fn ask_password(dialog: &mut Dialog) -> Result<Secret, Denied> {
+    let password = dialog.ask(false, "Password: ", PASSWORD_PATIENCE_S).await?;
+    if password.is_empty() { Err(Reason::EmptyPassword.into()) } else { Ok(password) }
+}

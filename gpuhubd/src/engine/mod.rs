@@ -1,0 +1,146 @@
+//! The decisions. One file for each thing that can be asked:
+//!
+//! - [`directory`]: who is `alice`, who is 20001 (NSS); and the one way an entry comes in
+//! - [`login`]: is this really alice (pam_authenticate)
+//! - [`account`]: may she come in now; her sessions (the other PAM hooks)
+//! - [`password`]: changing it (pam_chauthtok)
+//! - [`admin`]: the builtin directory
+//! - [`refresh`]: what directories said earlier, asked again
+
+mod account;
+mod admin;
+mod directory;
+mod lockout;
+mod login;
+mod password;
+mod policy;
+mod provisional;
+pub mod refresh;
+
+pub use directory::{GroupKey, LookupError, UserKey};
+
+use crate::audit::{Audit, Event};
+use crate::config::{Access, People, Services};
+use crate::idmap::Idmap;
+use crate::provider::Provider;
+use crate::publish::Publishing;
+use crate::store::Store;
+use gpuhub_common::wire::{Context, ProviderStatus, Status};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// On whose behalf something is asked. Part of every request: root of one container is not root
+/// of another.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The listener's label.
+    pub listener: Arc<str>,
+    /// Effective uid of the peer (SO_PEERCRED), as this broker's user namespace sees it.
+    pub uid: u32,
+}
+
+/// What the engine needs from the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// Name of the box in prompts.
+    pub box_name: String,
+    /// `[people]`
+    pub people: People,
+    /// `[access]`
+    pub access: Access,
+    /// `[services]`
+    pub services: Services,
+}
+
+/// Everything that decides. Shared by all connections.
+pub struct Engine {
+    rules: Rules,
+    store: Store,
+    idmap: Idmap,
+    /// In the order they are asked; the builtin directory is first.
+    providers: Vec<Arc<dyn Provider>>,
+    publishing: Publishing,
+    audit: Audit,
+    lockout: lockout::Lockout,
+    provisional: provisional::Provisional,
+    /// Names that nobody had a moment ago.
+    absent: Mutex<HashMap<String, Instant>>,
+    /// Refusals of entries that were audited already.
+    refused: Mutex<std::collections::HashSet<(String, &'static str)>>,
+    started: Instant,
+}
+
+impl Engine {
+    /// Over an open store and publishing task.
+    pub fn new(
+        rules: Rules,
+        store: Store,
+        idmap: Idmap,
+        providers: Vec<Arc<dyn Provider>>,
+        publishing: Publishing,
+        audit: Audit,
+    ) -> Self {
+        Self {
+            lockout: lockout::Lockout::new(&rules.access),
+            rules,
+            store,
+            idmap,
+            providers,
+            publishing,
+            audit,
+            provisional: provisional::Provisional::default(),
+            absent: Mutex::default(),
+            refused: Mutex::default(),
+            started: Instant::now(),
+        }
+    }
+
+    fn provider(&self, name: &str) -> Option<&Arc<dyn Provider>> {
+        self.providers.iter().find(|p| p.name() == name)
+    }
+
+    /// Logs that an entry is not served, once for each name and reason.
+    fn audit_refused(&self, backend: &str, name: &str, reason: &'static str, detail: Option<String>) {
+        /// A directory full of bad entries must not fill the memory either.
+        const MOST: usize = 10_000;
+        let mut seen = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() < MOST && seen.insert((name.to_owned(), reason)) {
+            self.audit.log(Event { detail, ..Event::entry_refused(backend, name, reason) });
+        }
+    }
+
+    /// What `gpuhub status` prints.
+    pub fn status(&self) -> Status {
+        let (generation, people, groups) = self.store.everything().unwrap_or_default();
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_s: self.started.elapsed().as_secs(),
+            generation,
+            users: count(people.len()),
+            groups: count(groups.len()),
+            sessions: self.store.session_count().unwrap_or(0),
+            audit_dropped: self.audit.dropped(),
+            providers: self
+                .providers
+                .iter()
+                .map(|p| ProviderStatus { name: p.name().into(), kind: p.kind().into(), problem: None })
+                .collect(),
+        }
+    }
+}
+
+/// The event of a PAM call, with what its context says.
+fn event_of(base: Event, context: &Context) -> Event {
+    let some = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
+    // What is no name is not logged: it may be a password typed at the wrong prompt.
+    let user = gpuhub_common::name::is_user_name(context.user.as_bytes()).then(|| context.user.clone());
+    Event {
+        user: Some(user.unwrap_or_else(|| "?".into())),
+        service: Some(context.service.clone()),
+        source: some(&context.source),
+        tty: some(&context.tty),
+        ..base
+    }
+}

@@ -1,0 +1,30 @@
+//! What directories said earlier, asked again before it is too old: so that somebody who was
+//! disabled or deleted goes from the box's view even if nobody asks for her.
+
+use super::{Engine, UserKey};
+use crate::store::unix_now;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often is looked for what is old, and how many are asked each time: a directory of 10,000
+/// known people with a ttl of 10 minutes is asked 17 times a second at the most.
+const EVERY: Duration = Duration::from_secs(15);
+const MOST: u32 = 250;
+
+/// Runs for ever; one person after the other, so that a slow directory only slows itself.
+pub async fn run(engine: Arc<Engine>) {
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        for provider in &engine.providers {
+            let Some(ttl) = provider.cache_ttl() else { continue };
+            let old = unix_now() - i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+            let Ok(names) = engine.store.stale_people(provider.name(), old, MOST) else { continue };
+            for name in names {
+                // An unavailable directory leaves the entry as it is: known people keep resolving.
+                let _ = engine.user(UserKey::Name(&name), false).await;
+            }
+        }
+    }
+}

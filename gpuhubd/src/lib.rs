@@ -1,0 +1,16 @@
+//! The gpuhub broker: all network, all secrets, all decisions. ARCHITECTURE.md has the plan.
+
+pub mod audit;
+pub mod config;
+pub mod dialog;
+pub mod doctor;
+pub mod engine;
+pub mod finding;
+pub mod idmap;
+pub mod model;
+pub mod privileges;
+pub mod provider;
+pub mod publish;
+pub mod server;
+pub mod store;
+pub mod tls;

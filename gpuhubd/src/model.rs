@@ -1,0 +1,325 @@
+//! What providers and the engine talk about: people, groups, proofs and refusals.
+//!
+//! Nothing here knows of sockets, SQL or HTTP.
+
+use gpuhub_common::name::{GroupName, UserName};
+use gpuhub_common::wire::Code;
+use std::fmt;
+
+/// Who somebody is for good. A name can be given to another person later; a key cannot.
+/// OIDC: issuer and `sub`. Directories: the provider's name and entryUUID or objectSid (the DN
+/// where a server has neither).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PersonKey {
+    /// Who says so.
+    pub issuer: String,
+    /// What she is called there. Compared exactly, never empty.
+    pub subject: String,
+}
+
+/// A person as a provider describes her.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// Name of the provider in the configuration.
+    pub provider: String,
+    /// Login name.
+    pub name: UserName,
+    /// The key.
+    pub key: PersonKey,
+    /// gecos; control characters and colons are the engine's to refuse.
+    pub full_name: String,
+    /// Uid that the directory fixes; else the idmap derives one.
+    pub uid: Option<u32>,
+    /// Primary gid that the directory fixes; else a group of her own with the uid's number.
+    pub gid: Option<u32>,
+    /// Home, where the directory says; else the template.
+    pub home: Option<String>,
+    /// Shell, where the directory says; else the default.
+    pub shell: Option<String>,
+    /// Supplementary groups.
+    pub groups: Vec<GroupClaim>,
+    /// May she log in at all?
+    pub standing: Standing,
+}
+
+/// A group by name, and by id where the directory fixes it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GroupClaim {
+    /// Its name.
+    pub name: GroupName,
+    /// Its gid; else the idmap derives one.
+    pub gid: Option<u32>,
+}
+
+/// A group as a directory describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryGroup {
+    /// Name and id.
+    pub claim: GroupClaim,
+    /// Legal member names, in the directory's order.
+    pub members: Vec<UserName>,
+}
+
+/// Whether an account may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Yes.
+    Active,
+    /// Locked or disabled by the directory.
+    Locked,
+    /// Its last day is over (shadowExpire; 0 means expired, CVE-2026-104033).
+    Expired,
+}
+
+/// How somebody proved who she is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// A password.
+    Password,
+    /// The device authorization grant (RFC 8628).
+    DeviceCode,
+    /// An SSH key, which sshd checked; we only decide on the account.
+    PublicKey,
+}
+
+impl Method {
+    /// The word in the audit log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Method::Password => "password",
+            Method::DeviceCode => "device-code",
+            Method::PublicKey => "publickey",
+        }
+    }
+}
+
+/// Why somebody is not let in. Each has its audit reason, its PAM code, and what the person is
+/// told; the three tables below are complete by construction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The password is not hers.
+    WrongPassword,
+    /// An empty password; never tried anywhere (RFC 4513 §5.1.2, CVE-2010-2940).
+    EmptyPassword,
+    /// Nobody of that name.
+    UnknownUser,
+    /// A name that cannot be one.
+    BadName,
+    /// Locked or disabled in the directory.
+    AccountLocked,
+    /// Its time is over.
+    AccountExpired,
+    /// The password must be changed first.
+    PasswordExpired,
+    /// Too many failures in a row.
+    TooManyTries,
+    /// No access rule lets her in here.
+    NotAllowed,
+    /// This service cannot show a device code or wait for a person.
+    NoInteractiveService,
+    /// The directory or provider does not answer, or not what its protocol says.
+    BackendUnavailable,
+    /// The device code was not used in time.
+    CodeExpired,
+    /// The person pressed "deny" at the provider.
+    DeniedByUser,
+    /// The token names another person than the one who logs in.
+    WrongSubject,
+    /// This name is bound to another key: a recycled name or address.
+    NameTaken,
+    /// A token that does not verify: signature, algorithm, issuer.
+    BadToken,
+    /// A token for somebody else's client.
+    WrongAudience,
+    /// A token past its time, or from the future.
+    TokenExpired,
+    /// What the provisional entry promised is not what she is; the next attempt is right.
+    EntryChanged,
+    /// Her entry may not be served: an id or name that is never given.
+    EntryRefused,
+    /// No id could be given.
+    NoId,
+    /// The connection ended, or the prompt could not be shown.
+    Cancelled,
+    /// Too many logins at once, of this name, from this source, or in all.
+    Busy,
+    /// A fault of ours.
+    Internal,
+}
+
+impl Reason {
+    /// Every reason once.
+    pub const ALL: [Reason; 24] = [
+        Reason::WrongPassword,
+        Reason::EmptyPassword,
+        Reason::UnknownUser,
+        Reason::BadName,
+        Reason::AccountLocked,
+        Reason::AccountExpired,
+        Reason::PasswordExpired,
+        Reason::TooManyTries,
+        Reason::NotAllowed,
+        Reason::NoInteractiveService,
+        Reason::BackendUnavailable,
+        Reason::CodeExpired,
+        Reason::DeniedByUser,
+        Reason::WrongSubject,
+        Reason::NameTaken,
+        Reason::BadToken,
+        Reason::WrongAudience,
+        Reason::TokenExpired,
+        Reason::EntryChanged,
+        Reason::EntryRefused,
+        Reason::NoId,
+        Reason::Cancelled,
+        Reason::Busy,
+        Reason::Internal,
+    ];
+
+    /// The word in the audit log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Reason::WrongPassword => "wrong-password",
+            Reason::EmptyPassword => "empty-password",
+            Reason::UnknownUser => "unknown-user",
+            Reason::BadName => "bad-name",
+            Reason::AccountLocked => "account-locked",
+            Reason::AccountExpired => "account-expired",
+            Reason::PasswordExpired => "password-expired",
+            Reason::TooManyTries => "too-many-tries",
+            Reason::NotAllowed => "not-allowed",
+            Reason::NoInteractiveService => "no-interactive-service",
+            Reason::BackendUnavailable => "backend-unavailable",
+            Reason::CodeExpired => "code-expired",
+            Reason::DeniedByUser => "denied-by-user",
+            Reason::WrongSubject => "wrong-subject",
+            Reason::NameTaken => "name-taken",
+            Reason::BadToken => "bad-token",
+            Reason::WrongAudience => "wrong-audience",
+            Reason::TokenExpired => "token-expired",
+            Reason::EntryChanged => "entry-changed",
+            Reason::EntryRefused => "entry-refused",
+            Reason::NoId => "no-id",
+            Reason::Cancelled => "cancelled",
+            Reason::Busy => "busy",
+            Reason::Internal => "internal",
+        }
+    }
+
+    /// What the login program gets.
+    pub const fn code(self) -> Code {
+        match self {
+            Reason::UnknownUser | Reason::BadName => Code::UserUnknown,
+            Reason::AccountLocked | Reason::AccountExpired => Code::AcctExpired,
+            Reason::PasswordExpired => Code::NewAuthtokReqd,
+            Reason::TooManyTries | Reason::Busy => Code::MaxTries,
+            Reason::NotAllowed | Reason::NameTaken | Reason::EntryRefused | Reason::NoId => Code::PermDenied,
+            Reason::NoInteractiveService => Code::CredInsufficient,
+            Reason::BackendUnavailable => Code::AuthinfoUnavail,
+            Reason::Internal => Code::SystemErr,
+            Reason::WrongPassword
+            | Reason::EmptyPassword
+            | Reason::CodeExpired
+            | Reason::DeniedByUser
+            | Reason::WrongSubject
+            | Reason::BadToken
+            | Reason::WrongAudience
+            | Reason::TokenExpired
+            | Reason::EntryChanged
+            | Reason::Cancelled => Code::AuthErr,
+        }
+    }
+
+    /// What the person is told. Nothing for whatever would tell a stranger that a name exists.
+    pub const fn told(self) -> Option<&'static str> {
+        match self {
+            Reason::WrongPassword
+            | Reason::EmptyPassword
+            | Reason::UnknownUser
+            | Reason::BadName
+            | Reason::AccountLocked
+            | Reason::TooManyTries
+            | Reason::Cancelled => None,
+            Reason::AccountExpired => Some("This account has expired."),
+            Reason::PasswordExpired => Some("Your password has expired and must be changed."),
+            Reason::NotAllowed => Some("You are not allowed to log in to this machine."),
+            Reason::NoInteractiveService => {
+                Some("This login needs a browser, which this service cannot show. Log in by SSH.")
+            }
+            Reason::BackendUnavailable => Some("Sign-in is unavailable now: the directory does not answer."),
+            Reason::CodeExpired => Some("The code has expired. Log in again for a new one."),
+            Reason::DeniedByUser => Some("The sign-in was denied."),
+            Reason::WrongSubject => Some("You signed in as somebody else than the account asked for."),
+            Reason::NameTaken => Some("This name belongs to another person. Ask your administrator."),
+            Reason::BadToken | Reason::WrongAudience | Reason::TokenExpired => {
+                Some("The provider's answer could not be verified. Ask your administrator.")
+            }
+            Reason::EntryChanged => Some("Your account has just been set up. Please sign in again."),
+            Reason::EntryRefused | Reason::NoId => Some("This account cannot be used here. Ask your administrator."),
+            Reason::Busy => Some("Too many sign-ins are under way. Try again in a moment."),
+            Reason::Internal => Some("Sign-in failed because of an internal error."),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A refusal, with a detail for the audit log: never a secret, never a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    /// Why.
+    pub reason: Reason,
+    /// What exactly, for the administrator.
+    pub detail: Option<String>,
+}
+
+impl Denied {
+    /// With a detail.
+    pub fn because(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: Some(detail.into()) }
+    }
+}
+
+impl From<Reason> for Denied {
+    fn from(reason: Reason) -> Self {
+        Self { reason, detail: None }
+    }
+}
+
+/// A directory could not be asked. What cannot be known is "unavailable", never "no such user".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unavailable(
+    /// What happened, for the administrator.
+    pub String,
+);
+
+impl From<Unavailable> for Denied {
+    fn from(u: Unavailable) -> Self {
+        Denied::because(Reason::BackendUnavailable, u.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+    use gpuhub_common::wire::Code;
+
+    #[test]
+    fn every_reason_has_its_own_word_and_no_reason_is_success() {
+        let mut words: Vec<_> = Reason::ALL.iter().map(|r| r.as_str()).collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), Reason::ALL.len());
+        assert!(Reason::ALL.iter().all(|r| r.code() != Code::Success));
+    }
+
+    #[test]
+    fn a_stranger_is_told_the_same_of_an_unknown_name_and_a_wrong_password() {
+        assert_eq!(Reason::UnknownUser.told(), Reason::WrongPassword.told());
+        assert_eq!(Reason::AccountLocked.told(), Reason::WrongPassword.told());
+    }
+}

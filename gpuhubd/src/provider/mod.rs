@@ -1,0 +1,132 @@
+//! Providers: who is this, and is it really her?
+//!
+//! A provider speaks only [`crate::model`]. It keeps no lock across the network, gives every
+//! network step a deadline, and retries nothing after a secret was sent.
+
+pub mod builtin;
+pub mod ldap;
+pub mod oidc;
+
+use crate::dialog::Dialog;
+use crate::finding::Finding;
+use crate::model::{Denied, DirectoryGroup, Method, Person, Unavailable};
+use async_trait::async_trait;
+use gpuhub_common::name::{GroupName, UserName};
+use gpuhub_common::secret::Secret;
+use std::time::Duration;
+
+/// A person whose proof was verified. Only a provider can make one, so no "success" leaves the
+/// engine that no factor stands behind.
+#[derive(Debug)]
+pub struct Authenticated {
+    person: Person,
+    method: Method,
+}
+
+impl Authenticated {
+    /// By whoever has just verified the proof.
+    fn verified(person: Person, method: Method) -> Self {
+        Self { person, method }
+    }
+
+    /// Who.
+    pub fn person(&self) -> &Person {
+        &self.person
+    }
+
+    /// How.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+}
+
+/// How to look a person up.
+#[derive(Debug, Clone, Copy)]
+pub enum Who<'a> {
+    /// By login name, exactly.
+    Name(&'a UserName),
+    /// By uid.
+    Uid(u32),
+}
+
+/// How to look a group up.
+#[derive(Debug, Clone, Copy)]
+pub enum Which<'a> {
+    /// By name, exactly.
+    Name(&'a GroupName),
+    /// By gid.
+    Gid(u32),
+}
+
+/// Where a login comes from, for the person to compare with what she is doing.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Name of this box.
+    pub box_name: String,
+    /// The service.
+    pub service: String,
+    /// The source address, where the service gives one.
+    pub source: Option<String>,
+}
+
+/// One source of people.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// Its name in the configuration, and in the audit log.
+    fn name(&self) -> &str;
+
+    /// `builtin`, `ldap`, `oidc`.
+    fn kind(&self) -> &'static str;
+
+    /// How its people log in.
+    fn method(&self) -> Method;
+
+    /// Whether it can name all its people without being asked for one. Then an absence is known.
+    fn is_complete(&self) -> bool {
+        false
+    }
+
+    /// How long what it said of somebody is served before it is asked again; `None`: for good,
+    /// since it is the broker's own store, or since only a login could ask.
+    fn cache_ttl(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The person, if this provider knows people before they log in; `None` is certain.
+    async fn find(&self, who: Who<'_>) -> Result<Option<Person>, Unavailable>;
+
+    /// The group; `None` is certain.
+    async fn find_group(&self, which: Which<'_>) -> Result<Option<DirectoryGroup>, Unavailable>;
+
+    /// Whether somebody of this name, unknown so far, may turn up by logging in.
+    fn may_become(&self, _name: &UserName) -> bool {
+        false
+    }
+
+    /// Verifies a password that is not empty. Also says so when the account itself is locked.
+    async fn verify_password(&self, _person: &Person, _password: &Secret) -> Result<Authenticated, Denied> {
+        Err(Denied::because(crate::model::Reason::Internal, "no passwords here"))
+    }
+
+    /// Does for nobody what [`Provider::verify_password`] does for somebody, in the same time.
+    async fn verify_decoy(&self, _password: &Secret) {}
+
+    /// Lets the person prove herself at the provider (RFC 8628). The person is who the token
+    /// says; a person that does not fit `name` is refused here.
+    async fn device_login(
+        &self,
+        _name: &UserName,
+        _origin: &Origin,
+        _dialog: &mut Dialog,
+    ) -> Result<Authenticated, Denied> {
+        Err(Denied::because(crate::model::Reason::Internal, "no device codes here"))
+    }
+
+    /// Changes a password whose old one has just been verified. `Err` has a sentence for the person.
+    async fn change_password(&self, _person: &Person, _old: &Secret, _new: &Secret) -> Result<(), String> {
+        Err("Passwords of this directory cannot be changed here.".into())
+    }
+
+    /// What would stop a login, found by trying: server, certificate, clock.
+    async fn check(&self) -> Vec<Finding>;
+}

@@ -1,0 +1,108 @@
+//! Store → snapshot. The snapshot is derived: it is made anew from the store whenever the store
+//! changed, and its content is never read back.
+
+use crate::audit::{Audit, Event, Outcome};
+use crate::store::Store;
+use gpuhub_common::snapshot::{Content, PUSH_EVERY_MS, Publisher, SnapshotUser, VALIDITY_MS, encode, now_ms};
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Programs that may be given a provisional entry: login daemons, which ask for a name before
+/// PAM does. A courtesy to useradd and apt, not a defence (docs/threats.md).
+const LOGIN_PROGRAMS: &[&str] = &["sshd", "sshd-session", "sshd-auth", "login", "su"];
+
+/// Asks the publishing task; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Publishing {
+    requests: mpsc::Sender<oneshot::Sender<bool>>,
+}
+
+impl Publishing {
+    /// Publishes what the store has now; `true` once readers can see it. Requests that come
+    /// while one snapshot is written share the next.
+    pub async fn publish(&self) -> bool {
+        let (done, wait) = oneshot::channel();
+        self.requests.send(done).await.is_ok() && wait.await.unwrap_or(false)
+    }
+}
+
+/// Starts the task. The file kept from before goes on serving while its generation is compared
+/// with the store's; only a different one is replaced at once.
+pub fn start(store: Store, path: PathBuf, complete: bool, audit: Audit) -> Publishing {
+    let (requests, queue) = mpsc::channel(256);
+    let publisher = Publisher::open(&path);
+    let kept = publisher.current().is_some_and(|now| {
+        store.generation().is_ok_and(|wanted| now.generation() == wanted) && now.complete() == complete
+    });
+    publisher.push_valid_until(now_ms() + VALIDITY_MS);
+    let task = Task { store, publisher, complete, audit, failed: false };
+    tokio::spawn(task.run(queue, kept));
+    Publishing { requests }
+}
+
+struct Task {
+    store: Store,
+    publisher: Publisher,
+    complete: bool,
+    audit: Audit,
+    failed: bool,
+}
+
+impl Task {
+    async fn run(mut self, mut queue: mpsc::Receiver<oneshot::Sender<bool>>, kept: bool) {
+        if !kept {
+            self.publish();
+        }
+        let mut push = tokio::time::interval(Duration::from_millis(PUSH_EVERY_MS));
+        loop {
+            tokio::select! {
+                request = queue.recv() => {
+                    let Some(first) = request else { return };
+                    let mut waiting = vec![first];
+                    while let Ok(more) = queue.try_recv() {
+                        waiting.push(more);
+                    }
+                    let done = self.publish();
+                    for w in waiting {
+                        let _ = w.send(done);
+                    }
+                }
+                _ = push.tick() => {
+                    self.publisher.push_valid_until(now_ms() + VALIDITY_MS);
+                    if self.failed {
+                        self.publish();
+                    }
+                }
+            }
+        }
+    }
+
+    fn publish(&mut self) -> bool {
+        match self.write() {
+            Ok(()) => {
+                self.failed = false;
+                true
+            }
+            Err(detail) => {
+                self.failed = true;
+                self.audit.log(Event {
+                    result: Outcome::Error,
+                    reason: "snapshot-not-written",
+                    detail: Some(detail),
+                    ..Event::ok("publish")
+                });
+                false
+            }
+        }
+    }
+
+    fn write(&mut self) -> Result<(), String> {
+        let (generation, people, groups) = self.store.everything().map_err(|e| e.to_string())?;
+        let users = people.into_iter().map(|(passwd, gids)| SnapshotUser { passwd, gids }).collect();
+        let login_programs = LOGIN_PROGRAMS.iter().map(|p| (*p).to_owned()).collect();
+        let content = Content { generation, complete: self.complete, login_programs, users, groups };
+        let bytes = encode(&content).map_err(|e| e.to_string())?;
+        self.publisher.publish(&bytes, now_ms() + VALIDITY_MS).map_err(|e| e.to_string())
+    }
+}

@@ -1,0 +1,220 @@
+//! The sockets. Wire types stop here: the engine knows nothing of connections.
+//!
+//! One task a connection. A connection is either fresh, or in a conversation (a login or a
+//! password change); [`rights`] says what may be asked in which state by whom, and whatever else
+//! comes ends the connection.
+
+mod frame;
+mod rights;
+
+use crate::dialog::{Dialog, Far};
+use crate::engine::{Caller, Engine, GroupKey, LookupError, UserKey};
+use crate::provider::builtin::PasswordRule;
+use frame::Frames;
+use gpuhub_common::wire::{
+    BadRequest, Call, Code, ErrorCode, GroupIdsReply, GroupQuery, GroupReply, Next, Nothing, Purpose, Reply, Request,
+    Step, UserQuery, UserReply,
+};
+use rights::{Peer, State};
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// Connections at once; the file descriptors of the process are the limit behind it.
+const MOST_CONNECTIONS: usize = 2000;
+/// Conversations at once. They are counted apart from lookups, so that a flood of `getent` cannot
+/// keep anybody from logging in.
+const MOST_LOGINS: usize = 400;
+/// Lookups that may be asking a directory at once; more wait, within their client's deadline.
+const MOST_LOOKUPS: usize = 64;
+/// For the first request, and between requests outside a conversation.
+const IDLE: Duration = Duration::from_secs(10);
+/// For a person to answer a prompt.
+const HUMAN: Duration = Duration::from_secs(900);
+/// For a whole conversation.
+const CONVERSATION: Duration = Duration::from_secs(2400);
+
+/// One socket: who may ask what on it, and where requests on it come from.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Label in the audit log.
+    pub label: Arc<str>,
+    /// Uids besides 0 that may run logins.
+    pub login_peers: Vec<u32>,
+}
+
+/// Serves `listener` for ever.
+pub async fn serve(listener: UnixListener, policy: Policy, engine: Arc<Engine>, rule: PasswordRule) {
+    let server = Arc::new(Server {
+        policy,
+        engine,
+        rule,
+        logins: Arc::new(Semaphore::new(MOST_LOGINS)),
+        lookups: Semaphore::new(MOST_LOOKUPS),
+    });
+    let connections = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let server = Arc::clone(&server);
+                tokio::spawn(async move {
+                    // A connection that ends in an error has been answered by its end.
+                    let _ = server.connection(stream).await;
+                    drop(permit);
+                });
+            }
+            // Out of file descriptors: those in use end some time.
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// Ends the connection, without a word: to whoever breaks the protocol nothing is owed.
+#[derive(Debug)]
+struct Dropped;
+
+struct Server {
+    policy: Policy,
+    engine: Arc<Engine>,
+    rule: PasswordRule,
+    logins: Arc<Semaphore>,
+    lookups: Semaphore,
+}
+
+impl Server {
+    async fn connection(&self, stream: UnixStream) -> Result<(), Dropped> {
+        let uid = stream.peer_cred().map_err(|_| Dropped)?.uid();
+        let peer = match uid {
+            0 => Peer::Root,
+            uid if self.policy.login_peers.contains(&uid) => Peer::LoginProgram,
+            _ => Peer::Anyone,
+        };
+        let caller = Caller { listener: Arc::clone(&self.policy.label), uid };
+        let mut frames = Frames::new(stream);
+        loop {
+            let frame = timeout(IDLE, frames.next()).await.map_err(|_| Dropped)?;
+            let call = match Request::parse(&frame.ok_or(Dropped)?) {
+                Ok(request) => request.call,
+                Err(BadRequest::Version) => {
+                    frames.send(&error::<Nothing>(ErrorCode::VersionMismatch)).await.ok_or(Dropped)?;
+                    return Err(Dropped);
+                }
+                Err(BadRequest::Malformed) => return Err(Dropped),
+            };
+            if !rights::allowed(&call, peer, State::Fresh) {
+                return Err(Dropped);
+            }
+            self.answer(call, &caller, peer, &mut frames).await?;
+        }
+    }
+
+    async fn answer(&self, call: Call, caller: &Caller, peer: Peer, frames: &mut Frames) -> Result<(), Dropped> {
+        let engine = &self.engine;
+        let sent = match call {
+            Call::GetUser(query) => frames.send(&reply(self.get_user(query, peer).await?)).await,
+            Call::GetGroup(query) => frames.send(&reply(self.get_group(query).await?)).await,
+            Call::GetGroupIds(query) => {
+                let _turn = self.lookups.acquire().await.map_err(|_| Dropped)?;
+                let gids = engine.group_ids(&query.name).await.map(|gids| GroupIdsReply { gids });
+                frames.send(&reply(gids)).await
+            }
+            Call::Begin(begin) => {
+                let Ok(_place) = Arc::clone(&self.logins).try_acquire_owned() else {
+                    return frames.send(&error::<Nothing>(ErrorCode::Busy)).await.ok_or(Dropped);
+                };
+                let (dialog, far) = Dialog::pair();
+                let (engine, caller) = (Arc::clone(engine), caller.clone());
+                let task = tokio::spawn(async move {
+                    match begin.purpose {
+                        Purpose::Authenticate => engine.login(&caller, &begin.context, dialog).await,
+                        Purpose::ChangePassword => engine.change_password(&begin.context, dialog).await,
+                    }
+                });
+                let conversation = converse(frames, far, Conversation(task), peer);
+                return timeout(CONVERSATION, conversation).await.map_err(|_| Dropped)?;
+            }
+            // Only ever inside a conversation; the rights table says so.
+            Call::Answer(_) => return Err(Dropped),
+            Call::Account(context) => frames.send(&reply(Ok(engine.account(&context).await))).await,
+            Call::Establish(context) => frames.send(&reply(engine.establish(&context))).await,
+            Call::OpenSession(context) => frames.send(&reply(engine.open_session(&context))).await,
+            Call::CloseSession(close) => frames.send(&reply(engine.close_session(&close).map(|()| Nothing {}))).await,
+            Call::Admin(admin) => frames.send(&reply(Ok(engine.admin(caller, admin, self.rule).await))).await,
+            Call::GetStatus(_) => frames.send(&reply(Ok(engine.status()))).await,
+        };
+        sent.ok_or(Dropped)
+    }
+
+    async fn get_user(&self, q: UserQuery, peer: Peer) -> Result<Result<UserReply, LookupError>, Dropped> {
+        let _turn = self.lookups.acquire().await.map_err(|_| Dropped)?;
+        // Only root's login daemons get provisional entries.
+        let login = q.login && peer == Peer::Root;
+        let key = match (&q.name, q.uid) {
+            (Some(name), None) => UserKey::Name(name),
+            (None, Some(uid)) => UserKey::Uid(uid),
+            _ => return Err(Dropped),
+        };
+        Ok(self.engine.user(key, login).await.map(|user| UserReply { user }))
+    }
+
+    async fn get_group(&self, q: GroupQuery) -> Result<Result<GroupReply, LookupError>, Dropped> {
+        let _turn = self.lookups.acquire().await.map_err(|_| Dropped)?;
+        let key = match (&q.name, q.gid) {
+            (Some(name), None) => GroupKey::Name(name),
+            (None, Some(gid)) => GroupKey::Gid(gid),
+            _ => return Err(Dropped),
+        };
+        Ok(self.engine.group(key).await.map(|group| GroupReply { group }))
+    }
+}
+
+/// The engine's side of a conversation; gone with the connection.
+struct Conversation(JoinHandle<()>);
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Relays steps and answers until the engine is done or the client goes away.
+async fn converse(frames: &mut Frames, mut far: Far, _engine: Conversation, peer: Peer) -> Result<(), Dropped> {
+    loop {
+        let step = tokio::select! {
+            step = far.steps.recv() => step,
+            () = frames.disturbed() => return Err(Dropped),
+        };
+        // No last word: the engine's task panicked. The person is refused, the broker lives.
+        let step = step.unwrap_or(Step { messages: Vec::new(), next: Next::Done(Code::SystemErr) });
+        let done = matches!(step.next, Next::Done(_));
+        frames.send(&reply(Ok(step))).await.ok_or(Dropped)?;
+        if done {
+            return Ok(());
+        }
+        let frame = timeout(HUMAN, frames.next()).await.map_err(|_| Dropped)?.ok_or(Dropped)?;
+        let call = Request::parse(&frame).map_err(|_| Dropped)?.call;
+        if !rights::allowed(&call, peer, State::Prompted) {
+            return Err(Dropped);
+        }
+        let Call::Answer(answer) = call else { return Err(Dropped) };
+        // If nobody listens any more, the next step says why.
+        let _ = far.answers.send(answer.secret).await;
+    }
+}
+
+fn reply<T: Serialize>(result: Result<T, LookupError>) -> Reply<T> {
+    match result {
+        Ok(parameters) => Reply { parameters: Some(parameters), error: None },
+        Err(LookupError::NoSuchEntry) => error(ErrorCode::NoSuchEntry),
+        Err(LookupError::Unavailable) => error(ErrorCode::Unavailable),
+    }
+}
+
+fn error<T>(code: ErrorCode) -> Reply<T> {
+    Reply { parameters: None, error: Some(code) }
+}

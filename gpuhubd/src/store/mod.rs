@@ -1,0 +1,95 @@
+//! The only durable truth: one SQLite database. Everything else (the snapshot, caches) is derived.
+//!
+//! Lock order: there is one lock, the connection's; it is held for single transactions, never
+//! across an await and never across the network.
+
+mod builtin;
+mod ids;
+mod people;
+mod sessions;
+
+pub use builtin::{BuiltinGroup, BuiltinUser};
+pub use ids::IdKind;
+pub use people::{KnownGroup, KnownPerson};
+pub use sessions::OpenSession;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A fault of the database. What it says goes to the administrator.
+pub type StoreError = rusqlite::Error;
+
+/// The database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    connection: Arc<Mutex<Connection>>,
+}
+
+/// Each entry takes the schema from its index to the next. Never edited, only appended.
+const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql")];
+
+impl Store {
+    /// Opens or makes the database, and brings its schema up to date.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::prepare(Connection::open(path)?)
+    }
+
+    /// One that lives in memory, for tests and for `--check`.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        Self::prepare(Connection::open_in_memory()?)
+    }
+
+    fn prepare(mut connection: Connection) -> Result<Self, StoreError> {
+        connection.busy_timeout(Duration::from_secs(2))?;
+        // WAL with FULL: an id that was given must survive a power cut, or it could be given twice.
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        let at: usize = connection.pragma_query_value(None, "user_version", |r| r.get(0))?;
+        for (version, sql) in MIGRATIONS.iter().enumerate().skip(at) {
+            let tx = connection.transaction()?;
+            tx.execute_batch(sql)?;
+            tx.pragma_update(None, "user_version", version + 1)?;
+            tx.commit()?;
+        }
+        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+    }
+
+    /// One read or single write.
+    fn with<T>(&self, f: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        // A poisoned lock means that another task panicked between statements; SQLite rolled its
+        // transaction back, so the connection is as good as before.
+        f(&self.connection.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// One transaction that takes the write lock at its start, so that what it read still holds
+    /// when it writes.
+    fn transaction<T>(&self, f: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let result = f(&tx)?;
+        tx.commit()?;
+        Ok(result)
+    }
+
+    /// Counts every change that a reader of the snapshot could see.
+    pub fn generation(&self) -> Result<u64, StoreError> {
+        self.with(generation)
+    }
+}
+
+fn generation(c: &Connection) -> Result<u64, StoreError> {
+    c.query_row("SELECT generation FROM meta", [], |r| r.get::<_, i64>(0)).map(|g| g.unsigned_abs())
+}
+
+fn bump_generation(tx: &Transaction<'_>) -> Result<(), StoreError> {
+    tx.execute("UPDATE meta SET generation = generation + 1", []).map(|_| ())
+}
+
+/// Seconds since 1970.
+pub fn unix_now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}

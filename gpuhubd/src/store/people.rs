@@ -1,0 +1,339 @@
+//! Who is known here, and in which groups.
+
+use super::{Store, StoreError, bump_generation};
+use crate::model::PersonKey;
+use gpuhub_common::entry::{Group, Passwd};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use std::collections::BTreeMap;
+
+/// Somebody who is or was known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownPerson {
+    /// Her provider.
+    pub provider: String,
+    /// What her name is bound to.
+    pub key: PersonKey,
+    /// Her entry.
+    pub passwd: Passwd,
+    /// When the provider last said so, in seconds since 1970.
+    pub fetched_at: i64,
+    /// The provider no longer has her.
+    pub gone: bool,
+}
+
+/// A group as the store has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownGroup {
+    /// Its provider.
+    pub provider: String,
+    /// Its entry; members sorted.
+    pub group: Group,
+    /// When its whole list of members was last fetched; 0: never.
+    pub fetched_at: i64,
+}
+
+const PERSON: &str =
+    "SELECT provider, issuer, subject, name, uid, gid, gecos, home, shell, fetched_at, gone FROM people";
+
+fn person(r: &Row<'_>) -> Result<KnownPerson, StoreError> {
+    Ok(KnownPerson {
+        provider: r.get(0)?,
+        key: PersonKey { issuer: r.get(1)?, subject: r.get(2)? },
+        passwd: Passwd {
+            name: r.get(3)?,
+            uid: r.get(4)?,
+            gid: r.get(5)?,
+            gecos: r.get(6)?,
+            home: r.get(7)?,
+            shell: r.get(8)?,
+        },
+        fetched_at: r.get(9)?,
+        gone: r.get(10)?,
+    })
+}
+
+impl Store {
+    /// By name, gone or not.
+    pub fn person(&self, name: &str) -> Result<Option<KnownPerson>, StoreError> {
+        self.with(|c| c.query_row(&format!("{PERSON} WHERE name = ?1"), [name], person).optional())
+    }
+
+    /// By uid, gone or not.
+    pub fn person_by_uid(&self, uid: u32) -> Result<Option<KnownPerson>, StoreError> {
+        self.with(|c| c.query_row(&format!("{PERSON} WHERE uid = ?1"), [uid], person).optional())
+    }
+
+    /// The name that a key is bound to.
+    pub fn name_of_key(&self, key: &PersonKey) -> Result<Option<String>, StoreError> {
+        self.with(|c| {
+            c.query_row(
+                "SELECT name FROM people WHERE issuer = ?1 AND subject = ?2",
+                params![key.issuer, key.subject],
+                |r| r.get(0),
+            )
+            .optional()
+        })
+    }
+
+    /// The supplementary gids of somebody, sorted.
+    pub fn gids_of(&self, name: &str) -> Result<Vec<u32>, StoreError> {
+        self.with(|c| {
+            c.prepare_cached(
+                "SELECT DISTINCT g.gid FROM members m JOIN groups g ON g.name = m.grp WHERE m.user = ?1 ORDER BY g.gid",
+            )?
+            .query_map([name], |r| r.get(0))?
+            .collect()
+        })
+    }
+
+    /// Writes what a provider has just said of somebody. Whether a reader could see a difference.
+    pub fn put_person(&self, known: &KnownPerson, groups: &[Group]) -> Result<bool, StoreError> {
+        self.transaction(|tx| {
+            let name = &known.passwd.name;
+            let before = tx.query_row(&format!("{PERSON} WHERE name = ?1"), [name], person).optional()?;
+            let p = &known.passwd;
+            tx.execute(
+                "INSERT INTO people (provider, issuer, subject, name, uid, gid, gecos, home, shell, fetched_at, gone)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                 ON CONFLICT (name) DO UPDATE SET provider = ?1, issuer = ?2, subject = ?3, uid = ?5, gid = ?6,
+                    gecos = ?7, home = ?8, shell = ?9, fetched_at = ?10, gone = ?11",
+                params![
+                    known.provider,
+                    known.key.issuer,
+                    known.key.subject,
+                    name,
+                    p.uid,
+                    p.gid,
+                    p.gecos,
+                    p.home,
+                    p.shell,
+                    known.fetched_at,
+                    known.gone
+                ],
+            )?;
+            let same_person = before.is_some_and(|b| b.passwd == known.passwd && b.gone == known.gone);
+            let same_groups = !put_memberships(tx, &known.provider, name, groups)?;
+            if !(same_person && same_groups) {
+                bump_generation(tx)?;
+            }
+            Ok(!(same_person && same_groups))
+        })
+    }
+
+    /// The provider no longer has her: she is served no more, her binding stays.
+    pub fn mark_gone(&self, name: &str) -> Result<bool, StoreError> {
+        self.transaction(|tx| {
+            let changed = tx.execute("UPDATE people SET gone = 1 WHERE name = ?1 AND gone = 0", [name])? > 0;
+            if changed {
+                tx.execute("DELETE FROM members WHERE user = ?1", [name])?;
+                bump_generation(tx)?;
+            }
+            Ok(changed)
+        })
+    }
+
+    /// A group by name.
+    pub fn group(&self, name: &str) -> Result<Option<KnownGroup>, StoreError> {
+        self.with(|c| group_where(c, "name = ?1", [name]))
+    }
+
+    /// A group by gid.
+    pub fn group_by_gid(&self, gid: u32) -> Result<Option<KnownGroup>, StoreError> {
+        self.with(|c| group_where(c, "gid = ?1", [gid]))
+    }
+
+    /// Writes a group with its whole list of members. Whether a reader could see a difference.
+    pub fn put_group(&self, known: &KnownGroup) -> Result<bool, StoreError> {
+        self.transaction(|tx| {
+            let g = &known.group;
+            let before = group_where(tx, "name = ?1", [&g.name])?;
+            tx.execute(
+                "INSERT INTO groups (name, gid, provider, fetched_at) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (name) DO UPDATE SET gid = ?2, provider = ?3, fetched_at = ?4",
+                params![g.name, g.gid, known.provider, known.fetched_at],
+            )?;
+            tx.execute("DELETE FROM members WHERE grp = ?1 AND via = 'list'", [&g.name])?;
+            for member in &g.members {
+                tx.execute(
+                    "INSERT OR IGNORE INTO members (grp, user, via) VALUES (?1, ?2, 'list')",
+                    params![g.name, member],
+                )?;
+            }
+            let after = group_where(tx, "name = ?1", [&g.name])?;
+            let changed = before.map(|b| b.group) != after.map(|a| a.group);
+            if changed {
+                bump_generation(tx)?;
+            }
+            Ok(changed)
+        })
+    }
+
+    /// The directory no longer has this group.
+    pub fn drop_group(&self, name: &str) -> Result<bool, StoreError> {
+        self.transaction(|tx| {
+            let changed = tx.execute("DELETE FROM groups WHERE name = ?1", [name])? > 0;
+            if changed {
+                tx.execute("DELETE FROM members WHERE grp = ?1", [name])?;
+                bump_generation(tx)?;
+            }
+            Ok(changed)
+        })
+    }
+
+    /// Everybody who is served, for the snapshot: generation, people with their gids, groups.
+    #[allow(clippy::type_complexity)]
+    pub fn everything(&self) -> Result<(u64, Vec<(Passwd, Vec<u32>)>, Vec<Group>), StoreError> {
+        self.transaction(|tx| {
+            let mut gids: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+            let mut members: BTreeMap<String, Vec<String>> = BTreeMap::new();
+            let mut rows = tx.prepare(
+                "SELECT DISTINCT m.grp, m.user, g.gid FROM members m JOIN groups g ON g.name = m.grp ORDER BY g.gid, m.user",
+            )?;
+            let mut rows = rows.query([])?;
+            while let Some(r) = rows.next()? {
+                let (group, user): (String, String) = (r.get(0)?, r.get(1)?);
+                gids.entry(user.clone()).or_default().push(r.get(2)?);
+                members.entry(group).or_default().push(user);
+            }
+            let mut people = Vec::new();
+            let mut rows = tx.prepare(&format!("{PERSON} WHERE gone = 0 ORDER BY name"))?;
+            for known in rows.query_map([], person)? {
+                let passwd = known?.passwd;
+                let gids = gids.remove(&passwd.name).unwrap_or_default();
+                people.push((passwd, gids));
+            }
+            let mut groups = Vec::new();
+            let mut rows = tx.prepare("SELECT name, gid FROM groups ORDER BY name")?;
+            let mut rows = rows.query([])?;
+            while let Some(r) = rows.next()? {
+                let name: String = r.get(0)?;
+                let members = members.remove(&name).unwrap_or_default();
+                groups.push(Group { gid: r.get(1)?, members, name });
+            }
+            Ok((super::generation(tx)?, people, groups))
+        })
+    }
+
+    /// Names of `provider`'s people whose entry is older than `before`, oldest first.
+    pub fn stale_people(&self, provider: &str, before: i64, most: u32) -> Result<Vec<String>, StoreError> {
+        self.with(|c| {
+            c.prepare_cached(
+                "SELECT name FROM people WHERE provider = ?1 AND fetched_at < ?2 AND gone = 0 ORDER BY fetched_at LIMIT ?3",
+            )?
+            .query_map(params![provider, before, most], |r| r.get(0))?
+            .collect()
+        })
+    }
+
+    /// Names of everybody served from `provider`.
+    pub fn people_of(&self, provider: &str) -> Result<Vec<String>, StoreError> {
+        self.stale_people(provider, i64::MAX, u32::MAX)
+    }
+}
+
+fn group_where<P: rusqlite::Params>(c: &Connection, clause: &str, p: P) -> Result<Option<KnownGroup>, StoreError> {
+    let found = c
+        .query_row(&format!("SELECT provider, name, gid, fetched_at FROM groups WHERE {clause}"), p, |r| {
+            Ok(KnownGroup {
+                provider: r.get(0)?,
+                group: Group { name: r.get(1)?, gid: r.get(2)?, members: Vec::new() },
+                fetched_at: r.get(3)?,
+            })
+        })
+        .optional()?;
+    let Some(mut known) = found else { return Ok(None) };
+    known.group.members = c
+        .prepare_cached("SELECT DISTINCT user FROM members WHERE grp = ?1 ORDER BY user")?
+        .query_map([&known.group.name], |r| r.get(0))?
+        .collect::<Result<_, _>>()?;
+    Ok(Some(known))
+}
+
+/// Replaces the memberships that somebody's own entry claims; makes the groups that are new.
+/// Whether anything changed.
+fn put_memberships(tx: &Transaction<'_>, provider: &str, user: &str, groups: &[Group]) -> Result<bool, StoreError> {
+    let mut changed = false;
+    for g in groups {
+        changed |= tx.execute(
+            "INSERT INTO groups (name, gid, provider, fetched_at) VALUES (?1, ?2, ?3, 0)
+             ON CONFLICT (name) DO UPDATE SET gid = ?2 WHERE gid <> ?2",
+            params![g.name, g.gid, provider],
+        )? > 0;
+    }
+    let before: Vec<String> = tx
+        .prepare_cached("SELECT DISTINCT grp FROM members WHERE user = ?1 ORDER BY grp")?
+        .query_map([user], |r| r.get(0))?
+        .collect::<Result<_, _>>()?;
+    let mut after: Vec<&str> =
+        groups.iter().filter(|g| g.members.iter().any(|m| m == user)).map(|g| &*g.name).collect();
+    after.sort_unstable();
+    after.dedup();
+    // What her own entry says also corrects what the lists of groups said earlier.
+    if before != after {
+        changed = true;
+        tx.execute("DELETE FROM members WHERE user = ?1", [user])?;
+        for group in after {
+            tx.execute("INSERT INTO members (grp, user, via) VALUES (?1, ?2, 'claim')", params![group, user])?;
+        }
+    }
+    Ok(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::unix_now;
+
+    fn known(name: &str, uid: u32) -> KnownPerson {
+        KnownPerson {
+            provider: "corp".into(),
+            key: PersonKey { issuer: "corp".into(), subject: name.into() },
+            passwd: Passwd {
+                name: name.into(),
+                uid,
+                gid: uid,
+                gecos: String::new(),
+                home: format!("/home/{name}"),
+                shell: "/bin/sh".into(),
+            },
+            fetched_at: unix_now(),
+            gone: false,
+        }
+    }
+
+    fn group(name: &str, gid: u32, members: &[&str]) -> Group {
+        Group { name: name.into(), gid, members: members.iter().map(|m| (*m).to_owned()).collect() }
+    }
+
+    #[test]
+    fn people_and_groups_come_back_as_written() {
+        let s = Store::in_memory().unwrap();
+        let g = [group("ml", 7000, &["alice"]), group("alice", 5000, &[])];
+        assert!(s.put_person(&known("alice", 5000), &g).unwrap());
+        let generation = s.generation().unwrap();
+        assert!(!s.put_person(&known("alice", 5000), &g).unwrap(), "the same again is no change");
+        assert_eq!(s.generation().unwrap(), generation);
+        assert_eq!(s.gids_of("alice").unwrap(), [7000]);
+        let (_, people, groups) = s.everything().unwrap();
+        assert_eq!(people, [(known("alice", 5000).passwd, vec![7000])]);
+        assert_eq!(groups, [group("alice", 5000, &[]), group("ml", 7000, &["alice"])]);
+        assert!(s.mark_gone("alice").unwrap());
+        assert!(s.everything().unwrap().1.is_empty());
+        assert!(s.person("alice").unwrap().unwrap().gone, "the binding stays");
+    }
+
+    #[test]
+    fn one_uid_one_name() {
+        let s = Store::in_memory().unwrap();
+        s.put_person(&known("alice", 5000), &[]).unwrap();
+        assert!(s.put_person(&known("bob", 5000), &[]).is_err());
+    }
+
+    #[test]
+    fn leaving_a_group_is_seen() {
+        let s = Store::in_memory().unwrap();
+        s.put_person(&known("alice", 5000), &[group("ml", 7000, &["alice"])]).unwrap();
+        assert!(s.put_person(&known("alice", 5000), &[]).unwrap());
+        assert!(s.gids_of("alice").unwrap().is_empty());
+    }
+}
