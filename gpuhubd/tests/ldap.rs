@@ -1,5 +1,6 @@
 //! The LDAP provider against a real slapd: StartTLS, LDAPS and ldapi, the password policy, and a
 //! server that hangs, dies and comes back.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests
 
 mod slapd;
 
@@ -9,6 +10,7 @@ use gpuhubd::config::{Config, LdapConfig, ProviderConfig};
 use gpuhubd::model::{Person, Reason, Standing};
 use gpuhubd::provider::ldap::LdapProvider;
 use gpuhubd::provider::{Provider, Which, Who};
+use slapd::proxy::Proxy;
 use slapd::{READER, READER_PASSWORD, SUFFIX, Slapd, Valid, free_ports, make_ca, make_certificate, secret_file};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,6 +18,9 @@ use std::time::{Duration, Instant};
 /// How long an operation may take with the deadlines of [`config`]: 1 s to connect, 1 s for each
 /// operation, and slack for a loaded machine.
 const BOUND: Duration = Duration::from_millis(3500);
+
+/// Less than the shortest of the deadlines: nobody waited for one.
+const AT_ONCE: Duration = Duration::from_millis(900);
 
 fn config(dir: &Path, urls: &[String], extra: &str) -> LdapConfig {
     let password = secret_file(dir, "reader", READER_PASSWORD);
@@ -202,23 +207,31 @@ async fn another_person_of_the_same_name_is_not_let_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_takes_as_long_as_somebody() {
     let s = Slapd::start();
-    let p = ldaps(&s);
-    let alice = find(&p, "alice").await.unwrap();
-    let wrong = secret("wrong");
-    let (mut hers, mut nobodys) = (Vec::new(), Vec::new());
-    for _ in 0..60 {
-        let t = Instant::now();
-        assert!(p.verify_password(&alice, &wrong).await.is_err());
-        hers.push(t.elapsed());
-        let t = Instant::now();
-        p.verify_decoy(&wrong).await;
-        nobodys.push(t.elapsed());
+    // A password that the server compares at once, and one that it hashes for milliseconds.
+    for name in ["alice", "hashed"] {
+        let p = ldaps(&s);
+        let person = find(&p, name).await.unwrap();
+        let password = secret(&format!("pw-{name}"));
+        assert!(p.verify_password(&person, &password).await.is_ok());
+        let wrong = secret("wrong");
+        let (mut hers, mut nobodys) = (Vec::new(), Vec::new());
+        for _ in 0..100 {
+            let t = Instant::now();
+            assert!(p.verify_password(&person, &wrong).await.is_err());
+            hers.push(t.elapsed());
+            let t = Instant::now();
+            p.verify_decoy(&wrong).await;
+            nobodys.push(t.elapsed());
+        }
+        let at = |times: &mut Vec<Duration>| {
+            times.sort_unstable();
+            [10, 25, 50, 75, 90].map(|percent| times[percent])
+        };
+        let (hers, nobodys) = (at(&mut hers), at(&mut nobodys));
+        println!("{name}, 10/25/50/75/90%: wrong password {hers:?}, nobody {nobodys:?}");
+        let (hers, nobodys) = (hers[2], nobodys[2]);
+        assert!(hers.abs_diff(nobodys) < hers / 2 + Duration::from_millis(2), "{name}: {hers:?} {nobodys:?}");
     }
-    hers.sort_unstable();
-    nobodys.sort_unstable();
-    let (h, n) = (hers[30], nobodys[30]);
-    println!("median of 60: wrong password {h:?}, nobody {n:?}");
-    assert!(h.abs_diff(n) < h / 2 + Duration::from_millis(2), "{h:?} {n:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,7 +246,7 @@ async fn a_hung_server_is_left_within_the_deadline() {
     assert!(t.elapsed() < BOUND, "{:?}", t.elapsed());
     let t = Instant::now();
     assert_eq!(log_in(&p, &alice, "pw-alice").await, Err(Reason::BackendUnavailable));
-    assert!(t.elapsed() < Duration::from_millis(500), "at once afterwards: {:?}", t.elapsed());
+    assert!(t.elapsed() < AT_ONCE, "at once afterwards: {:?}", t.elapsed());
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let t = Instant::now();
     p.verify_decoy(&secret("x")).await;
@@ -257,7 +270,7 @@ async fn a_server_that_was_restarted_is_found_again() {
     let t = Instant::now();
     assert_eq!(log_in(&p, &alice, "pw-alice").await, Err(Reason::BackendUnavailable));
     assert!(p.find(Who::Name(&user("alice"))).await.is_err());
-    assert!(t.elapsed() < Duration::from_millis(500), "{:?}", t.elapsed());
+    assert!(t.elapsed() < AT_ONCE, "{:?}", t.elapsed());
     s.launch();
     assert!(log_in(&p, &alice, "pw-alice").await.is_ok(), "at once after its return");
 }
@@ -286,11 +299,36 @@ async fn the_next_server_is_asked() {
     for _ in 0..5 {
         let t = Instant::now();
         assert!(log_in(&p, &again, "pw-bob").await.is_ok());
-        assert!(t.elapsed() < Duration::from_millis(800), "the hung one is not asked each time: {:?}", t.elapsed());
+        assert!(t.elapsed() < AT_ONCE, "the hung one is not asked each time: {:?}", t.elapsed());
     }
     let findings = p.check().await;
     assert!(findings.iter().all(|f| !f.fatal), "one server works: {findings:?}");
     assert_eq!(findings.iter().filter(|f| f.id == "ldap-unreachable").count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_whose_answer_is_lost_is_not_sent_again() {
+    let s = Slapd::start();
+    let proxy = Proxy::to(s.ldap, b"pw-alice", 1).await;
+    // A second way to the server, which would have the answer.
+    let urls = [proxy.port, s.ldap].map(|port| format!("ldap://127.0.0.1:{port}"));
+    let p = LdapProvider::new(&config(&s.dir, &urls, "allow_plaintext = true")).unwrap();
+    let alice = find(&p, "alice").await.unwrap();
+    assert_eq!(log_in(&p, &alice, "pw-alice").await, Err(Reason::BackendUnavailable));
+    assert_eq!(proxy.seen(), 1);
+    assert!(log_in(&p, &alice, "pw-alice").await.is_ok(), "the next login goes the other way");
+    assert_eq!(proxy.seen(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_whose_answer_is_lost_is_asked_once_more() {
+    let s = Slapd::start();
+    for (cuts, works) in [(1, true), (9, false)] {
+        let proxy = Proxy::to(s.ldap, b"gidNumber", cuts).await;
+        let p = at(&s, &format!("ldap://127.0.0.1:{}", proxy.port), "allow_plaintext = true");
+        let ml = p.find_group(Which::Gid(20102)).await;
+        assert_eq!((ml.is_ok(), proxy.seen()), (works, 2), "{ml:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -315,9 +353,36 @@ async fn many_at_once() {
     }
 }
 
+/// Answers everything with the same bytes.
+async fn parrot(answer: &'static [u8]) -> (u16, tokio::task::JoinHandle<()>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let task = tokio::spawn(async move {
+        while let Ok((mut c, _)) = listener.accept().await {
+            let mut buffer = [0; 512];
+            let _ = c.read(&mut buffer).await;
+            let _ = c.write_all(answer).await;
+        }
+    });
+    (port, task)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_starttls_gets_no_password() {
+    // ExtendedResponse, protocolError.
+    let (port, server) = parrot(b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x02\x04\x00\x04\x00").await;
+    let dir = slapd::Scratch::new();
+    let c = config(&dir.0, &[format!("ldap://127.0.0.1:{port}")], "start_tls = true");
+    let p = LdapProvider::new(&c).unwrap();
+    let findings = p.check().await;
+    assert!(findings[0].id == "ldap-starttls" && findings[0].fatal, "{findings:?}");
+    assert!(p.find(Who::Name(&user("alice"))).await.is_err());
+    server.abort();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_ldap_server_is_unavailable() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     // Each is answered to whatever comes; the first panics in the library's parser.
     for garbage in [
         &b"\x30\x00"[..],
@@ -327,15 +392,7 @@ async fn what_is_no_ldap_server_is_unavailable() {
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         b"",
     ] {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let server = tokio::spawn(async move {
-            while let Ok((mut c, _)) = listener.accept().await {
-                let mut buffer = [0; 512];
-                let _ = c.read(&mut buffer).await;
-                let _ = c.write_all(garbage).await;
-            }
-        });
+        let (port, server) = parrot(garbage).await;
         let dir = slapd::Scratch::new();
         let c = config(&dir.0, &[format!("ldap://127.0.0.1:{port}")], "allow_plaintext = true");
         let p = LdapProvider::new(&c).unwrap();

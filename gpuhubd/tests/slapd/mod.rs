@@ -1,6 +1,8 @@
 //! A real slapd of the distribution, in a private directory, on loopback, with a CA of its own.
 //! It is killed and its directory removed when the value is dropped.
 
+pub mod proxy;
+
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -102,8 +104,19 @@ impl Slapd {
         }
     }
 
+    /// SIGSTOP; returns when every thread has stopped.
     pub fn stop(&self) {
         self.signal("-STOP");
+        let tasks = format!("/proc/{}/task", self.child.as_ref().unwrap().id());
+        let stopped = || {
+            fs::read_dir(&tasks).unwrap().all(|task| {
+                let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
+                stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+            })
+        };
+        while !stopped() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub fn go_on(&self) {
@@ -208,6 +221,7 @@ fn configuration(dir: &Path) -> String {
         "modulepath /usr/lib/ldap
 moduleload back_mdb
 moduleload ppolicy
+moduleload argon2
 include /etc/ldap/schema/core.schema
 include /etc/ldap/schema/cosine.schema
 include /etc/ldap/schema/nis.schema

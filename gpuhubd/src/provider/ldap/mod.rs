@@ -104,14 +104,14 @@ impl LdapProvider {
 
     /// A bind that fails, of nobody, with a password that may be anything.
     async fn bind_nobody(&self, password: &Secret) {
-        let started = Instant::now();
-        let lot = u64::from_ne_bytes(random());
         let nobody = format!("uid={},{}", dn_escape(nobody()), self.user_base);
         let text = password::text(password).unwrap_or_else(|| Zeroizing::new("-".into()));
-        // Whatever comes of it: it is nobody.
-        let answered = self.directory.bind(&nobody, &text).await.is_ok();
-        if answered {
-            tokio::time::sleep(self.pace.of_decoy(lot).saturating_sub(started.elapsed())).await;
+        let started = Instant::now();
+        // Whatever the answer is: it is nobody's.
+        if self.directory.bind(&nobody, &text).await.is_ok() {
+            if let Some(wait) = self.pace.nobody(started.elapsed()) {
+                tokio::time::sleep(wait).await;
+            }
         }
     }
 }
@@ -172,7 +172,7 @@ impl Provider for LdapProvider {
         let standing = found.person.standing;
         match password::verdict(&answer) {
             Err(denied) if denied.reason == Reason::WrongPassword => {
-                self.pace.learn(started.elapsed());
+                self.pace.refused(started.elapsed());
                 // A server whose policy says nothing answers a locked account like this.
                 let reason = if standing == Standing::Locked { Reason::AccountLocked } else { Reason::WrongPassword };
                 return Err(Denied { reason, ..denied });
@@ -231,14 +231,9 @@ fn now_s() -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// A name that nobody has.
+/// A name that nobody has. Without a source of randomness it is always the same nobody.
 fn nobody() -> String {
-    format!("nobody-{:016x}", u64::from_ne_bytes(random()))
-}
-
-/// Without a source of randomness these are zeros: the decoy is then always the same nobody.
-fn random() -> [u8; 8] {
     let mut bytes = [0; 8];
     let _ = getrandom::fill(&mut bytes);
-    bytes
+    format!("nobody-{:016x}", u64::from_ne_bytes(bytes))
 }

@@ -6,7 +6,7 @@ use super::trouble::{shortened, told};
 use crate::model::{Denied, Reason};
 use gpuhub_common::secret::Secret;
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -77,29 +77,52 @@ pub(super) fn changed(bound: &Answer, change: Option<&Answer>) -> Result<(), Str
 
 /// How long refused binds take. A server hashes the password of an entry that exists (argon2:
 /// tens of milliseconds) and answers at once for one that does not; a stranger must not see the
-/// difference, so a decoy lasts as long as one of the latest refusals did.
+/// difference, so a bind of nobody is followed by a wait: the difference of the two medians.
 #[derive(Debug, Default)]
-pub(super) struct Pace(Mutex<VecDeque<Duration>>);
+pub(super) struct Pace(Mutex<Latest>);
+
+#[derive(Debug, Default)]
+struct Latest {
+    refused: VecDeque<Duration>,
+    nobody: VecDeque<Duration>,
+}
 
 impl Pace {
-    const MEMORY: usize = 32;
+    /// So many binds of each kind are remembered.
+    const MEMORY: usize = 31;
 
-    /// A refused bind took so long.
-    pub(super) fn learn(&self, took: Duration) {
-        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if latest.len() >= Self::MEMORY {
-            latest.pop_front();
-        }
-        latest.push_back(took);
+    /// What the timer cannot measure off: tokio's has milliseconds, and rounds up.
+    const TICK: Duration = Duration::from_millis(1);
+
+    /// A bind with a wrong password took so long.
+    pub(super) fn refused(&self, took: Duration) {
+        remember(&mut self.latest().refused, took);
     }
 
-    /// How long a decoy shall last; `dice` chooses among the latest.
-    pub(super) fn of_decoy(&self, dice: u64) -> Duration {
-        let latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let sides = u64::try_from(latest.len()).unwrap_or_default();
-        let chosen = dice.checked_rem(sides).and_then(|n| usize::try_from(n).ok());
-        chosen.and_then(|n| latest.get(n).copied()).unwrap_or_default()
+    /// A bind of nobody took so long. How long to wait now, if at all.
+    pub(super) fn nobody(&self, took: Duration) -> Option<Duration> {
+        let mut latest = self.latest();
+        remember(&mut latest.nobody, took);
+        let missing = median(&latest.refused).saturating_sub(median(&latest.nobody));
+        missing.checked_sub(Self::TICK / 2).filter(|wait| *wait >= Self::TICK / 2)
     }
+
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn remember(latest: &mut VecDeque<Duration>, took: Duration) {
+    if latest.len() >= Pace::MEMORY {
+        latest.pop_front();
+    }
+    latest.push_back(took);
+}
+
+fn median(latest: &VecDeque<Duration>) -> Duration {
+    let mut sorted: Vec<_> = latest.iter().copied().collect();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -161,13 +184,18 @@ mod tests {
     }
 
     #[test]
-    fn a_decoy_lasts_as_long_as_a_refusal() {
+    fn nobody_waits_for_what_somebody_takes_longer() {
+        let ms = Duration::from_millis;
         let pace = Pace::default();
-        assert_eq!(pace.of_decoy(7), Duration::ZERO);
-        for ms in 0..40 {
-            pace.learn(Duration::from_millis(ms));
+        assert_eq!(pace.nobody(ms(5)), None, "nothing is known of anybody");
+        for n in 0..40 {
+            pace.refused(ms(20 + n % 3));
         }
-        assert_eq!(pace.of_decoy(0), Duration::from_millis(8));
-        assert_eq!(pace.of_decoy(63), Duration::from_millis(39));
+        assert_eq!(pace.nobody(ms(5)), Some(ms(16) - Duration::from_micros(500)));
+        for _ in 0..40 {
+            let _ = pace.nobody(ms(21));
+        }
+        assert_eq!(pace.nobody(ms(1)), None, "they take the same; one quick answer changes nothing");
+        assert_eq!(pace.nobody(ms(900)), None);
     }
 }

@@ -48,7 +48,7 @@ impl fmt::Display for Trouble {
             Trouble::Tls(error) => write!(f, "TLS failed: {error}"),
             Trouble::Lost(what) => write!(f, "the connection failed: {what}"),
             Trouble::Refused(result) => f.write_str(&told(result)),
-            Trouble::TooMany(most) => write!(f, "answered with more than {most} entries"),
+            Trouble::TooMany(most) => write!(f, "has more entries than it gives out, or than the {most} asked for"),
         }
     }
 }
