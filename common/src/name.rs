@@ -41,6 +41,19 @@ impl fmt::Display for BadName {
 
 impl std::error::Error for BadName {}
 
+/// A bit for each ASCII character that any name may have: `A-Za-z0-9._@+-`.
+const PLAIN: u128 = {
+    let mut bits = 0;
+    let mut b = 0u8;
+    while b < 128 {
+        if b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'@' | b'+' | b'-') {
+            bits |= 1 << b;
+        }
+        b += 1;
+    }
+    bits
+};
+
 fn check(bytes: &[u8], inner_space: bool) -> Result<(), BadName> {
     let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
         return Err(BadName::Empty);
@@ -48,8 +61,9 @@ fn check(bytes: &[u8], inner_space: bool) -> Result<(), BadName> {
     if bytes.len() > MAX_NAME {
         return Err(BadName::TooLong);
     }
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"._@+-".contains(b);
-    if !bytes.iter().all(|b| plain(b) || (inner_space && *b == b' ')) {
+    let space = u128::from(inner_space) << b' ';
+    // Bit by bit rather than by search: a group of 100,000 members is vetted in one lookup.
+    if !bytes.iter().fold(true, |all, b| all & (*b < 128) & ((PLAIN | space) >> (b & 127) & 1 == 1)) {
         return Err(BadName::BadByte);
     }
     if b"-.+@ ".contains(first) || *last == b' ' {
