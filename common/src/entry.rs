@@ -159,6 +159,13 @@ pub fn is_plain(field: &[u8]) -> bool {
     field.len() <= MAX_FIELD && !field.iter().any(|b| *b == b':' || b.is_ascii_control())
 }
 
+/// Top directories where programs of the system look for code or configuration: no place for
+/// anybody's home. The PAM module makes none there, whatever the broker says.
+pub const SYSTEM_DIRS: &[&str] = &[
+    "bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "opt", "proc", "root", "run", "sbin", "sys", "tmp",
+    "usr", "var",
+];
+
 /// Longest gecos, home or shell in bytes (PATH_MAX).
 pub const MAX_FIELD: usize = 4096;
 

@@ -4,6 +4,7 @@
 mod accounts;
 mod args;
 mod broker;
+mod doctor;
 mod hash;
 mod outcome;
 mod prompt;
@@ -27,12 +28,13 @@ usage:
   gpuhub group member add GROUP USER
   gpuhub group member del GROUP USER
   gpuhub status [--json]          what the broker is and how its providers are
+  gpuhub doctor [--json]          what would stop a login here, and what to do
   gpuhub hash-password [--stdin]  a password_hash for [[builtin.user]] in gpuhub.toml
   gpuhub version
   gpuhub help
 
-exit status: 0 done, 1 refused, 2 wrong usage, 69 the broker does not answer,
-77 only root may do this. See gpuhub(1).
+exit status: 0 done, 1 refused or a problem found, 2 wrong usage, 69 the
+broker does not answer, 77 only root may do this. See gpuhub(1).
 ";
 
 fn main() -> ExitCode {
@@ -55,6 +57,7 @@ fn run() -> Result<ExitCode, Failure> {
         ["group", "list"] => accounts::group_list(rest),
         ["group", "member", "add"] => accounts::group_member(rest, true),
         ["group", "member", "del"] => accounts::group_member(rest, false),
+        ["doctor"] => doctor::run(rest),
         ["status"] => status::run(rest),
         ["hash-password"] => hash::run(rest),
         ["version"] => {

@@ -3,10 +3,12 @@
 use gpuhubd::audit::{Audit, Event};
 use gpuhubd::config::{Config, ConfigError, ProviderConfig};
 use gpuhubd::engine::{Engine, Rules, refresh};
+use gpuhubd::finding::Finding;
 use gpuhubd::idmap::Idmap;
 use gpuhubd::privileges::{self, Paths};
 use gpuhubd::provider::Provider;
 use gpuhubd::provider::builtin::{self, BuiltinProvider, PasswordRule};
+use gpuhubd::provider::oidc::OidcProvider;
 use gpuhubd::server::{self, Policy};
 use gpuhubd::store::Store;
 use gpuhubd::{doctor, publish};
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
     };
     let config = Config::load(&options.config, options.config_named);
     if options.check {
-        return check(config, options.json);
+        return check(config, &options);
     }
     match config {
         Ok(config) => match run(config, &options.paths) {
@@ -89,7 +91,7 @@ fn providers(configs: Vec<ProviderConfig>) -> Result<Vec<Arc<dyn Provider>>, Str
         .map(|config| -> Result<Arc<dyn Provider>, String> {
             match config {
                 ProviderConfig::Ldap(c) => Err(format!("{}: LDAP is not built in yet", c.name)),
-                ProviderConfig::Oidc(c) => Err(format!("{}: OIDC is not built in yet", c.name)),
+                ProviderConfig::Oidc(c) => Ok(Arc::new(OidcProvider::new(*c)?)),
             }
         })
         .collect()
@@ -103,22 +105,21 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
         .map_err(|e| format!("no runtime: {e}"))
 }
 
-fn check(mut config: Result<Config, ConfigError>, json: bool) -> ExitCode {
-    let findings = runtime().and_then(|rt| {
-        let mut found = Vec::new();
-        if let Ok(config) = &mut config {
-            found = providers(std::mem::take(&mut config.providers))?;
-        }
-        Ok(rt.block_on(doctor::check(config.as_ref(), &found)))
-    });
-    let findings = match findings {
-        Ok(findings) => findings,
+fn check(mut config: Result<Config, ConfigError>, options: &Options) -> ExitCode {
+    let configs = config.as_mut().map(|c| std::mem::take(&mut c.providers)).unwrap_or_default();
+    let (made, broken) = match providers(configs) {
+        Ok(made) => (made, None),
+        Err(e) => (Vec::new(), Some(Finding::fatal("config", e, "Correct it in gpuhub.toml."))),
+    };
+    let mut findings = match runtime() {
+        Ok(rt) => rt.block_on(doctor::check(config.as_ref(), &made, &options.paths)),
         Err(e) => {
             eprintln!("gpuhubd: {e}");
             return ExitCode::from(EX_FAILURE);
         }
     };
-    let printed = doctor::print(&findings, json, &mut std::io::stdout());
+    findings.extend(broken);
+    let printed = doctor::print(&findings, options.json, &mut std::io::stdout());
     ExitCode::from(if doctor::any_fatal(&findings) || printed.is_err() { EX_FAILURE } else { 0 })
 }
 

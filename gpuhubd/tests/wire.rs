@@ -249,8 +249,7 @@ fn passwords_are_changed_by_their_owner() {
     let change = |answers: &[&str]| -> Code {
         let mut c = b.client();
         let context = Context { user: "alice".into(), service: "passwd".into(), ..Context::default() };
-        let mut step: Step =
-            c.call(Call::Begin(Begin { purpose: Purpose::ChangePassword, context }), T).unwrap();
+        let mut step: Step = c.call(Call::Begin(Begin { purpose: Purpose::ChangePassword, context }), T).unwrap();
         for text in answers {
             assert!(matches!(step.next, Next::Prompt(_)), "{step:?}");
             step = c.call(answer(text), T).unwrap();

@@ -5,7 +5,7 @@
 //! and of two logins at once one wins and both are right. A home that exists is left as it is.
 //!
 //! The plan comes from the broker, and a captured broker must not gain root by it:
-//! - only below directories where homes may be (`SYSTEM`): a directory of hers called
+//! - only below directories where homes may be ([`SYSTEM_DIRS`]): a directory of hers called
 //!   `/etc/profile.d` would be root's undoing;
 //! - only in a parent that root owns and nobody else may write, or which is made so;
 //! - a skeleton other than `SKEL` gives only what everyone may read anyway (`/root`, no).
@@ -13,7 +13,7 @@
 //! Where root is nobody (NFS with root_squash), nothing can be made: make homes on the server.
 
 use crate::dir::{self, Dir};
-use gpuhub_common::entry::Passwd;
+use gpuhub_common::entry::{Passwd, SYSTEM_DIRS};
 use gpuhub_common::wire::HomePlan;
 use libc::mode_t;
 use std::collections::hash_map::RandomState;
@@ -24,11 +24,6 @@ use std::io::{self, Read};
 
 /// The skeleton of the image, root's own.
 const SKEL: &str = "/etc/skel";
-/// Where programs of the system look for code or configuration: no place for anybody's home.
-const SYSTEM: &[&str] = &[
-    "bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "opt", "proc", "root", "run", "sbin", "sys", "tmp",
-    "usr", "var",
-];
 /// Most bytes of a skeleton.
 const MAX_BYTES: u64 = 64 << 20;
 /// Most files, directories and links of a skeleton.
@@ -41,7 +36,7 @@ const MAX_DEPTH: usize = 32;
 pub enum HomeError {
     /// Something else has its name.
     NotADirectory,
-    /// A first component of `SYSTEM`, or no path at all.
+    /// A first component of [`SYSTEM_DIRS`], or no path at all.
     BadPlace,
     /// A parent directory is not root's alone, or is a link.
     UnsafeParent,
@@ -80,7 +75,7 @@ fn ensure_below(root: &Dir, user: &Passwd, plan: &HomePlan) -> Result<(), HomeEr
     }
     let parts = components(&user.home)?;
     let Some((home, parents)) = parts.split_last() else { return Err(HomeError::BadPlace) };
-    if parents.is_empty() || parts.first().is_some_and(|p| SYSTEM.iter().any(|s| s.as_bytes() == p.to_bytes())) {
+    if parents.is_empty() || parts.first().is_some_and(|p| SYSTEM_DIRS.iter().any(|s| s.as_bytes() == p.to_bytes())) {
         return Err(HomeError::BadPlace);
     }
     let parent = walk(root, parents)?;

@@ -5,7 +5,7 @@
 //!
 //! - [`mod@format`] says what lies where in the file, and in which version;
 //! - [`mod@encode`] makes the bytes, the same bytes for the same content;
-//! - [`view`] reads them, whoever may be writing them at the time;
+//! - [`view`] reads them, whoever may be writing them at the time; [`found`] is what it gives;
 //! - [`map`] holds one mapped file, [`reader`] the current one of a process;
 //! - [`publish`] replaces the file so that no reader ever sees half of it.
 //!
@@ -21,13 +21,19 @@
 
 pub mod encode;
 pub mod format;
+pub mod found;
+pub mod map;
 pub mod publish;
+pub mod reader;
 pub mod view;
 
 pub use encode::{Content, EncodeError, SnapshotUser, encode};
 pub use format::{MAX_VALIDITY_MS, PUSH_EVERY_MS, VALIDITY_MS};
+pub use found::{GroupEntry, Lookup, Out, UserEntry};
+pub use map::{MapError, Mapping};
 pub use publish::{Published, Publisher};
-pub use view::{GroupEntry, Lookup, Out, UserEntry, View, ViewError};
+pub use reader::{Answer, Reader};
+pub use view::{GroupIds, View, ViewError};
 
 /// Milliseconds since 1970 by the coarse realtime clock: good to some 4 ms, and never a system
 /// call (the vdso serves it on every clock source). 0 if there is no such clock: nothing is

@@ -1,10 +1,8 @@
 //! Encoder and view against a naive model, and the view against bytes that nobody encoded.
 #![allow(unsafe_code)] // views over memory of the test's own
 
-use super::view::{GroupEntry, UserEntry};
 use super::*;
 use crate::entry::{Group, Passwd};
-use std::mem::MaybeUninit;
 
 /// xorshift64*: enough chance for a test, and the same every time.
 pub(super) struct Chance(pub u64);
@@ -38,6 +36,13 @@ impl Aligned {
         Self { words: bytes.chunks(8).map(word).collect(), len: bytes.len() }
     }
 
+    pub(super) fn set(&mut self, at: usize, byte: u8) -> u8 {
+        let mut word = self.words[at / 8].to_ne_bytes();
+        let old = std::mem::replace(&mut word[at % 8], byte);
+        self.words[at / 8] = u64::from_ne_bytes(word);
+        old
+    }
+
     pub(super) fn view(&self) -> Result<View, ViewError> {
         // SAFETY: the words outlive every view in these tests, and nobody writes them.
         unsafe { View::new(self.words.as_ptr().cast(), self.len) }
@@ -46,8 +51,8 @@ impl Aligned {
 
 /// A search's answer, owned.
 pub(super) fn user(find: impl FnOnce(&mut Out<'_>) -> Lookup<UserEntry>) -> Lookup<Passwd> {
-    let mut memory = vec![MaybeUninit::uninit(); 1 << 14];
-    let mut out = Out::new(&mut memory);
+    let mut memory: Vec<u8> = Vec::with_capacity(1 << 14);
+    let mut out = Out::new(memory.spare_capacity_mut());
     match find(&mut out) {
         Lookup::Found(e) => {
             let [name, gecos, home, shell] = e.fields(out.bytes()).map(|f| String::from_utf8_lossy(f).into_owned());
@@ -61,8 +66,8 @@ pub(super) fn user(find: impl FnOnce(&mut Out<'_>) -> Lookup<UserEntry>) -> Look
 
 /// A search's answer, owned.
 pub(super) fn group(find: impl FnOnce(&mut Out<'_>) -> Lookup<GroupEntry>) -> Lookup<Group> {
-    let mut memory = vec![MaybeUninit::uninit(); 1 << 20];
-    let mut out = Out::new(&mut memory);
+    let mut memory: Vec<u8> = Vec::with_capacity(1 << 20);
+    let mut out = Out::new(memory.spare_capacity_mut());
     match find(&mut out) {
         Lookup::Found(e) => Lookup::Found(Group {
             name: String::from_utf8_lossy(e.name(out.bytes())).into_owned(),
@@ -125,12 +130,8 @@ fn check_all(content: &Content, step: usize) {
         let mut want = u.gids.clone();
         want.sort_unstable();
         want.dedup();
-        let mut got = Vec::new();
-        let found = view.group_ids_of(p.name.as_bytes(), |gid| {
-            got.push(gid);
-            true
-        });
-        assert_eq!((found, got), (Lookup::Found((p.uid, p.gid)), want));
+        let Lookup::Found(found) = view.group_ids_of(p.name.as_bytes()) else { panic!("{} has no groups", p.name) };
+        assert_eq!((found.uid, found.gid, found.collect::<Vec<_>>()), (p.uid, p.gid, want));
     }
     for g in content.groups.iter().step_by(step) {
         assert_eq!(group(|o| view.group_by_name(g.name.as_bytes(), o)), Lookup::Found(g.clone()));
@@ -151,4 +152,152 @@ fn everything_that_went_in_comes_out() {
     check_all(&content(0, 0, &mut Chance(1)), 1);
     check_all(&content(10, 3, &mut Chance(2)), 1);
     check_all(&content(1000, 100, &mut Chance(3)), 1);
+    check_all(&content(100_000, 5000, &mut Chance(4)), 97);
+}
+
+#[test]
+fn the_largest_group_and_the_most_groups() {
+    let mut c = content(3, 10_000, &mut Chance(5));
+    c.users[1].gids = c.groups.iter().map(|g| g.gid).collect();
+    c.groups[2].members = (0..100_000).map(|n| format!("m{n}")).collect();
+    check_all(&c, 1);
+}
+
+#[test]
+fn the_same_content_in_another_order_gives_the_same_bytes() {
+    let mut c = content(50, 20, &mut Chance(6));
+    let bytes = encode(&c).unwrap();
+    c.users.reverse();
+    c.groups.rotate_left(7);
+    c.users.iter_mut().for_each(|u| {
+        u.gids.reverse();
+        u.gids.push(u.passwd.gid);
+    });
+    assert_eq!(encode(&c).unwrap(), bytes);
+    c.generation += 1;
+    assert_ne!(encode(&c).unwrap(), bytes);
+}
+
+#[test]
+fn what_is_not_legal_is_not_encoded() {
+    let good = || content(3, 3, &mut Chance(7));
+    type Spoil = fn(&mut Content);
+    let cases: [(Spoil, EncodeError); 13] = [
+        (|c| c.users[0].passwd.name = "a:b".into(), EncodeError::BadUser("a:b".into())),
+        (|c| c.users[0].passwd.uid = 0, EncodeError::BadUser(String::new())),
+        (|c| c.users[0].passwd.gid = 0, EncodeError::BadUser(String::new())),
+        (|c| c.users[0].gids = vec![0], EncodeError::BadUser(String::new())),
+        (|c| c.users[0].passwd.gecos = "a\0b".into(), EncodeError::BadUser(String::new())),
+        (|c| c.users[0].passwd.home = "/".into(), EncodeError::BadUser(String::new())),
+        (|c| c.users[0].passwd.gecos = "x".repeat(5000), EncodeError::BadUser(String::new())),
+        (|c| c.groups[0].name = "a\n".into(), EncodeError::BadGroup("a\n".into())),
+        (|c| c.groups[0].members.push("a b".into()), EncodeError::BadGroup(String::new())),
+        (|c| c.users[0].passwd.uid = c.users[1].passwd.uid, EncodeError::DoubleUser(String::new())),
+        (|c| c.groups[0].name = c.groups[1].name.clone(), EncodeError::DoubleGroup(String::new())),
+        (|c| c.login_programs.push("sixteen bytes ..".into()), EncodeError::BadProgram),
+        (|c| c.login_programs.push(String::new()), EncodeError::BadProgram),
+    ];
+    for (n, (spoil, want)) in cases.into_iter().enumerate() {
+        let mut c = good();
+        spoil(&mut c);
+        let got = encode(&c).unwrap_err();
+        assert_eq!(std::mem::discriminant(&got), std::mem::discriminant(&want), "{n}: {got}");
+    }
+}
+
+#[test]
+fn other_versions_and_other_files_are_refused() {
+    let bytes = encode(&content(3, 3, &mut Chance(8))).unwrap();
+    for version in [0, 2, 99, u32::MAX] {
+        let mut other = bytes.clone();
+        other[8..12].copy_from_slice(&version.to_le_bytes());
+        assert_eq!(Aligned::new(&other).view().err(), Some(ViewError::Version(version)));
+    }
+    for len in [0, 1, 8, 255, 256, bytes.len() - 8, bytes.len() - 1] {
+        assert!(Aligned::new(&bytes[..len]).view().is_err(), "{len}");
+    }
+    assert_eq!(Aligned::new(&[0; 4096]).view().err(), Some(ViewError::NotASnapshot));
+    assert_eq!(Aligned::new(&[bytes.clone(), vec![0; 8]].concat()).view().err(), Some(ViewError::Malformed));
+}
+
+/// Asks everything there is to ask of a view over bytes that may be anything. Each answer must
+/// be what was asked for, in the form that the vetting relies on.
+fn ask_everything(view: &View, content: &Content) {
+    let check = |found: Lookup<Passwd>, name: Option<&str>, uid: Option<u32>| {
+        if let Lookup::Found(p) = found {
+            assert!(name.is_none_or(|n| n == p.name) && uid.is_none_or(|uid| uid == p.uid));
+        }
+    };
+    for u in &content.users {
+        let p = &u.passwd;
+        check(user(|o| view.user_by_name(p.name.as_bytes(), o)), Some(&p.name), None);
+        check(user(|o| view.user_by_uid(p.uid, o)), None, Some(p.uid));
+        if let Lookup::Found(gids) = view.group_ids_of(p.name.as_bytes()) {
+            assert!(gids.count() <= format::MAX_GIDS);
+        }
+    }
+    for g in &content.groups {
+        if let Lookup::Found(found) = group(|o| view.group_by_name(g.name.as_bytes(), o)) {
+            assert_eq!(found.name, g.name);
+        }
+        if let Lookup::Found(found) = group(|o| view.group_by_gid(g.gid, o)) {
+            assert_eq!(found.gid, g.gid);
+        }
+    }
+    for n in 0..5 {
+        check(user(|o| view.user_at(n, o)), None, None);
+        let _ = group(|o| view.group_at(n, o));
+    }
+    check(user(|o| view.user_by_name(b"nobody.there", o)), Some("nobody.there"), None);
+    check(user(|o| view.user_by_uid(77_777, o)), None, Some(77_777));
+    let _ = (view.is_fresh(now_ms()), view.is_login_program(b"sshd"));
+}
+
+#[test]
+fn every_byte_changed() {
+    let content = content(3, 2, &mut Chance(9));
+    let bytes = encode(&content).unwrap();
+    let mut memory = Aligned::new(&bytes);
+    for (at, good) in bytes.iter().enumerate() {
+        for change in [1, 2, 4, 8, 16, 32, 64, 128, 255] {
+            let old = memory.set(at, good ^ change);
+            if let Ok(view) = memory.view() {
+                ask_everything(&view, &content);
+            }
+            memory.set(at, old);
+        }
+    }
+}
+
+#[test]
+fn many_bytes_changed() {
+    let content = content(20, 5, &mut Chance(10));
+    let bytes = encode(&content).unwrap();
+    let chance = &mut Chance(11);
+    for _ in 0..4000 {
+        let mut memory = Aligned::new(&bytes);
+        for _ in 0..1 + chance.below(40) {
+            // Numbers near the edges of something are the interesting ones.
+            let byte = [0, 1, 0x7f, 0x80, 0xff, chance.next() as u8][chance.below(6)];
+            // Past what a changed header would only be refused for.
+            memory.set(32 + chance.below(bytes.len() - 32), byte);
+        }
+        if let Ok(view) = memory.view() {
+            ask_everything(&view, &content);
+        }
+    }
+}
+
+#[test]
+fn nothing_but_noise_behind_a_good_header() {
+    let content = content(20, 5, &mut Chance(12));
+    let bytes = encode(&content).unwrap();
+    let chance = &mut Chance(13);
+    for _ in 0..500 {
+        let mut memory = Aligned::new(&bytes);
+        for at in format::HEADER..bytes.len() {
+            memory.set(at, chance.next() as u8);
+        }
+        ask_everything(&memory.view().unwrap(), &content);
+    }
 }

@@ -12,6 +12,7 @@ use super::format::{
     COMPLETE, GROUP_HEAD, HEADER, MAGIC, MAX_FILE, MAX_GIDS, MAX_MEMBERS, MAX_PROGRAMS, MAX_RUN, MAX_VALIDITY_MS,
     Section, USER_HEAD, VERSION, align8, at, hash_id, hash_name,
 };
+use super::found::{GroupEntry, Lookup, Out, UserEntry};
 use crate::entry::MAX_FIELD;
 use crate::name::MAX_NAME;
 use std::fmt;
@@ -41,129 +42,26 @@ impl fmt::Display for ViewError {
 
 impl std::error::Error for ViewError {}
 
-/// The outcome of a search.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lookup<T> {
-    /// Here it is.
-    Found(T),
-    /// Not in this snapshot. That it does not exist follows only if the snapshot is complete and
-    /// fresh.
-    Absent,
-    /// It is there and does not fit into the buffer.
-    TooSmall,
-    /// The snapshot contradicts itself.
-    Corrupt,
-}
-
-/// Memory of the caller's that is filled from the front. It may come uninitialised from C.
+/// A user's ids, and her supplementary group ids as an iterator.
 #[derive(Debug)]
-pub struct Out<'a> {
-    memory: &'a mut [MaybeUninit<u8>],
-    /// So many bytes at the front are initialised.
-    written: usize,
-}
-
-impl<'a> Out<'a> {
-    /// Over `memory`, with nothing written.
-    pub fn new(memory: &'a mut [MaybeUninit<u8>]) -> Self {
-        Self { memory, written: 0 }
-    }
-
-    /// Forgets what was written.
-    pub fn clear(&mut self) {
-        self.written = 0;
-    }
-
-    /// What was written.
-    pub fn bytes(&self) -> &[u8] {
-        // SAFETY: `written` bytes at the front are initialised: only `push` raises it, after the
-        // copy, and it never exceeds the memory's length.
-        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast(), self.written) }
-    }
-
-    /// Appends `bytes`; false if they do not fit, and then nothing is written.
-    pub fn push(&mut self, bytes: &[u8]) -> bool {
-        let Some(room) = self.memory.get_mut(self.written..).and_then(|rest| rest.get_mut(..bytes.len())) else {
-            return false;
-        };
-        // SAFETY: source and target are of the same length, and a unique and a shared borrow
-        // cannot overlap. MaybeUninit<u8> has the layout of u8.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), room.as_mut_ptr().cast(), bytes.len()) };
-        self.written += bytes.len();
-        true
-    }
-
-    /// Room left.
-    pub fn room(&self) -> usize {
-        self.memory.len() - self.written
-    }
-
-    /// What was written, and the memory behind it.
-    pub fn split(self) -> (&'a mut [u8], &'a mut [MaybeUninit<u8>]) {
-        let (front, rest) = self.memory.split_at_mut(self.written);
-        // SAFETY: as in `bytes`; the borrow is handed over whole.
-        (unsafe { std::slice::from_raw_parts_mut(front.as_mut_ptr().cast(), front.len()) }, rest)
-    }
-}
-
-/// A user as found. The text lies in the [`Out`] that the search was given:
-/// name, gecos, home and shell, each with its NUL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UserEntry {
+pub struct GroupIds<'v> {
     /// User id.
     pub uid: u32,
     /// Primary group id.
     pub gid: u32,
-    /// Lengths of name, gecos, home and shell, without NUL.
-    pub lens: [usize; 4],
+    view: &'v View,
+    at: usize,
+    left: usize,
 }
 
-impl UserEntry {
-    /// Name, gecos, home and shell out of the text.
-    pub fn fields<'t>(&self, text: &'t [u8]) -> [&'t [u8]; 4] {
-        let mut start = 0;
-        self.lens.map(|len| {
-            let field = text.get(start..start + len).unwrap_or_default();
-            start += len + 1;
-            field
-        })
-    }
+impl Iterator for GroupIds<'_> {
+    type Item = u32;
 
-    /// Length of the text, NULs included.
-    pub fn text_len(&self) -> usize {
-        self.lens.iter().map(|len| len + 1).sum()
-    }
-}
-
-/// A group as found. The text lies in the [`Out`] that the search was given: the name and the
-/// members, each with its NUL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GroupEntry {
-    /// Group id.
-    pub gid: u32,
-    /// Length of the name, without NUL.
-    pub name_len: usize,
-    /// How many members.
-    pub members: usize,
-    /// Length of the members, NULs included.
-    pub members_len: usize,
-}
-
-impl GroupEntry {
-    /// The name out of the text.
-    pub fn name<'t>(&self, text: &'t [u8]) -> &'t [u8] {
-        text.get(..self.name_len).unwrap_or_default()
-    }
-
-    /// The members out of the text, in order: at most as many as the entry says.
-    pub fn members<'t>(&self, text: &'t [u8]) -> impl Iterator<Item = &'t [u8]> + use<'t> {
-        let members = text.get(self.name_len + 1..self.text_len()).unwrap_or_default();
-        members.split(|b| *b == 0).take(self.members)
-    }
-
-    /// Length of the text, NULs included.
-    pub fn text_len(&self) -> usize {
-        self.name_len + 1 + self.members_len
+    fn next(&mut self) -> Option<u32> {
+        self.left = self.left.checked_sub(1)?;
+        let gid = self.view.u32(self.at);
+        self.at += 4;
+        gid
     }
 }
 
@@ -348,22 +246,18 @@ impl View {
         }
     }
 
-    /// The user of this name as in [`View::user_by_name`], but without her text, and her
-    /// supplementary group ids one by one into `each`, which ends the walk by returning false.
-    pub fn group_ids_of(&self, name: &[u8], mut each: impl FnMut(u32) -> bool) -> Lookup<(u32, u32)> {
+    /// The user of this name as in [`View::user_by_name`], but her groups instead of her text.
+    pub fn group_ids_of(&self, name: &[u8]) -> Lookup<GroupIds<'_>> {
         self.by_name(Section::UserNames, name, |unit| {
             let Some(head) = self.user_head(unit) else { return Some(Lookup::Corrupt) };
-            if !self.has_name(head.text, head.entry.lens.first().copied().unwrap_or(0), name) {
-                return None;
-            }
-            for n in 0..head.gids {
-                match self.u32(head.gids_at + n * 4) {
-                    Some(gid) if each(gid) => {}
-                    Some(_) => break,
-                    None => return Some(Lookup::Corrupt),
-                }
-            }
-            Some(Lookup::Found((head.entry.uid, head.entry.gid)))
+            let UserEntry { uid, gid, lens: [name_len, ..] } = head.entry;
+            self.has_name(head.text, name_len, name).then_some(Lookup::Found(GroupIds {
+                uid,
+                gid,
+                view: self,
+                at: head.gids_at,
+                left: head.gids,
+            }))
         })
     }
 
@@ -422,7 +316,7 @@ impl View {
     fn user(&self, unit: u32, name: Option<&[u8]>, out: &mut Out<'_>) -> Lookup<UserEntry> {
         out.clear();
         let Some(UserHead { entry, text, .. }) = self.user_head(unit) else { return Lookup::Corrupt };
-        let name_len = entry.lens.first().copied().unwrap_or(0);
+        let [name_len, ..] = entry.lens;
         if name.is_some_and(|name| name.len() != name_len) {
             return Lookup::Absent;
         }

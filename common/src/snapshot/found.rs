@@ -1,0 +1,142 @@
+//! What a search in a snapshot gives: an outcome, and an entry whose text lies in the caller's memory.
+#![allow(unsafe_code)] // the caller's memory may come uninitialised from C
+
+use std::mem::MaybeUninit;
+
+/// The outcome of a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup<T> {
+    /// Here it is.
+    Found(T),
+    /// Not in this snapshot. That it does not exist follows only if the snapshot is complete and
+    /// fresh.
+    Absent,
+    /// It is there and does not fit into the buffer.
+    TooSmall,
+    /// The snapshot contradicts itself.
+    Corrupt,
+}
+
+impl<T> Lookup<T> {
+    /// The same outcome of what was found.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Lookup<U> {
+        match self {
+            Lookup::Found(t) => Lookup::Found(f(t)),
+            Lookup::Absent => Lookup::Absent,
+            Lookup::TooSmall => Lookup::TooSmall,
+            Lookup::Corrupt => Lookup::Corrupt,
+        }
+    }
+}
+
+/// Memory of the caller's that is filled from the front. It may come uninitialised from C.
+#[derive(Debug)]
+pub struct Out<'a> {
+    memory: &'a mut [MaybeUninit<u8>],
+    /// So many bytes at the front are initialised.
+    written: usize,
+}
+
+impl<'a> Out<'a> {
+    /// Over `memory`, with nothing written.
+    pub fn new(memory: &'a mut [MaybeUninit<u8>]) -> Self {
+        Self { memory, written: 0 }
+    }
+
+    /// Forgets what was written.
+    pub fn clear(&mut self) {
+        self.written = 0;
+    }
+
+    /// What was written.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: `written` bytes at the front are initialised: only `push` raises it, after the
+        // copy, and it never exceeds the memory's length.
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast(), self.written) }
+    }
+
+    /// Appends `bytes`; false if they do not fit, and then nothing is written.
+    pub fn push(&mut self, bytes: &[u8]) -> bool {
+        let Some(room) = self.memory.get_mut(self.written..).and_then(|rest| rest.get_mut(..bytes.len())) else {
+            return false;
+        };
+        // SAFETY: source and target are of the same length, and a unique and a shared borrow
+        // cannot overlap. MaybeUninit<u8> has the layout of u8.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), room.as_mut_ptr().cast(), bytes.len()) };
+        self.written += bytes.len();
+        true
+    }
+
+    /// Room left.
+    pub fn room(&self) -> usize {
+        self.memory.len() - self.written
+    }
+
+    /// What was written, and the memory behind it.
+    pub fn split(self) -> (&'a mut [u8], &'a mut [MaybeUninit<u8>]) {
+        let (front, rest) = self.memory.split_at_mut(self.written);
+        // SAFETY: as in `bytes`; the borrow is handed over whole.
+        (unsafe { std::slice::from_raw_parts_mut(front.as_mut_ptr().cast(), front.len()) }, rest)
+    }
+}
+
+/// A user as found. The text lies in the [`Out`] that the search was given:
+/// name, gecos, home and shell, each with its NUL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserEntry {
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// Lengths of name, gecos, home and shell, without NUL.
+    pub lens: [usize; 4],
+}
+
+impl UserEntry {
+    /// Name, gecos, home and shell out of the text.
+    pub fn fields<'t>(&self, text: &'t [u8]) -> [&'t [u8]; 4] {
+        let mut start = 0;
+        self.lens.map(|len| {
+            let field = text.get(start..start + len).unwrap_or_default();
+            start += len + 1;
+            field
+        })
+    }
+
+    /// Length of the text, NULs included.
+    pub fn text_len(&self) -> usize {
+        self.lens.iter().map(|len| len + 1).sum()
+    }
+}
+
+/// A group as found. The text lies in the [`Out`] that the search was given: the name and the
+/// members, each with its NUL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupEntry {
+    /// Group id.
+    pub gid: u32,
+    /// Length of the name, without NUL.
+    pub name_len: usize,
+    /// How many members.
+    pub members: usize,
+    /// Length of the members, NULs included.
+    pub members_len: usize,
+}
+
+impl GroupEntry {
+    /// The name out of the text.
+    pub fn name<'t>(&self, text: &'t [u8]) -> &'t [u8] {
+        text.get(..self.name_len).unwrap_or_default()
+    }
+
+    /// The members out of the text, in order: at most as many as the entry says.
+    pub fn members<'t>(&self, text: &'t [u8]) -> impl Iterator<Item = &'t [u8]> + use<'t> {
+        let members = text.get(self.name_len + 1..self.text_len()).unwrap_or_default();
+        members.split(|b| *b == 0).take(self.members)
+    }
+
+    /// Length of the text, NULs included.
+    pub fn text_len(&self) -> usize {
+        self.name_len + 1 + self.members_len
+    }
+}

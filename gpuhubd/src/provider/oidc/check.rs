@@ -1,0 +1,107 @@
+//! What would stop a login at this provider, found by asking it.
+
+use super::documents::{self, Metadata, Missing};
+use super::http::{Fault, Http};
+use super::shown;
+use crate::config::OidcConfig;
+use crate::finding::Finding;
+use chrono::{DateTime, Utc};
+
+/// Everything that is wrong, or a note that nothing is.
+pub async fn findings(config: &OidcConfig, http: &Http) -> Vec<Finding> {
+    let (metadata, answer) = match documents::discover(http, &config.issuer).await {
+        Ok(found) => found,
+        Err(missing) => return vec![missing_document(config, &missing, "its discovery document")],
+    };
+    let mut findings = Vec::new();
+    findings.extend(no_device_grant(config, &metadata));
+    findings.extend(no_common_algorithm(config, &metadata));
+    findings.extend(clock(config, answer.date, Utc::now()));
+    if let Err(missing) = documents::fetch_keys(http, &metadata.jwks_uri).await {
+        findings.push(missing_document(config, &missing, "its keys"));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::note("oidc", format!("provider {}: {} answers", config.name, config.issuer)));
+    }
+    findings
+}
+
+fn missing_document(config: &OidcConfig, missing: &Missing, what: &str) -> Finding {
+    let who = format!("provider {}: {}", config.name, config.issuer);
+    match missing {
+        Missing::OtherIssuer(other) => Finding::fatal(
+            "oidc-issuer",
+            format!("{who} calls itself {}", shown::message(other)),
+            "Write the issuer in gpuhub.toml exactly as the provider calls itself, a final slash included.",
+        ),
+        Missing::Fault(Fault::Certificate(why)) => Finding::fatal(
+            "oidc-certificate",
+            format!("{who} shows a certificate that is not trusted: {why}"),
+            "Install ca-certificates, or give the provider's CA with ca_file.",
+        ),
+        Missing::Fault(_) | Missing::Status(_) | Missing::Malformed(_) => Finding::fatal(
+            "oidc-unreachable",
+            format!("{who} does not give {what}: {missing}"),
+            "Check the issuer, the network and HTTPS_PROXY of the broker.",
+        ),
+    }
+}
+
+fn no_device_grant(config: &OidcConfig, metadata: &Metadata) -> Option<Finding> {
+    metadata.device_authorization_endpoint.is_none().then(|| {
+        Finding::fatal(
+            "oidc-no-device-grant",
+            format!("provider {}: {} offers no device authorization grant (RFC 8628)", config.name, config.issuer),
+            "Switch it on at the provider: people sign in by it.",
+        )
+    })
+}
+
+fn no_common_algorithm(config: &OidcConfig, metadata: &Metadata) -> Option<Finding> {
+    let theirs = &metadata.id_token_signing_alg_values_supported;
+    let none = !theirs.is_empty() && !theirs.iter().any(|a| config.signing_algs.contains(a));
+    none.then(|| {
+        Finding::fatal(
+            "oidc-algorithm",
+            format!(
+                "provider {}: it signs with {}, and signing_algs has none of them",
+                config.name,
+                shown::message(&theirs.join(", "))
+            ),
+            "Let the provider sign ID tokens with RS256 or ES256.",
+        )
+    })
+}
+
+/// Tokens are checked against the local clock, so it must be the provider's, within the leeway.
+fn clock(config: &OidcConfig, theirs: Option<DateTime<Utc>>, ours: DateTime<Utc>) -> Option<Finding> {
+    let difference = ours - theirs?;
+    (difference.abs().to_std().unwrap_or_default() > config.leeway.0).then(|| {
+        let seconds = difference.num_seconds();
+        let direction = if seconds > 0 { "ahead of" } else { "behind" };
+        Finding::fatal(
+            "clock",
+            format!("the clock is {} s {direction} that of provider {}", seconds.unsigned_abs(), config.name),
+            "Set the clock: tokens are refused as expired, or as issued in the future.",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, ProviderConfig};
+    use chrono::Duration;
+
+    #[test]
+    fn clocks() {
+        let text = "[[provider]]\nname = \"sso\"\nkind = \"oidc\"\nissuer = \"https://x\"\nclient_id = \"c\"\nallow_anyone = true\n";
+        let ProviderConfig::Oidc(config) = Config::parse("test", text).unwrap().providers.remove(0) else { panic!() };
+        let theirs = Utc::now();
+        let at = |seconds| clock(&config, Some(theirs), theirs + Duration::seconds(seconds));
+        assert_eq!((at(0), at(60), at(-60)), (None, None, None));
+        assert!(at(61).unwrap().what.contains("61 s ahead of"));
+        assert!(at(-3600).unwrap().what.contains("3600 s behind"));
+        assert_eq!(clock(&config, None, theirs), None);
+    }
+}

@@ -1,0 +1,201 @@
+//! The HTTP client for one provider: https only, no redirects, no cookies, deadlines on
+//! everything, and answers of bounded size.
+//!
+//! A proxy is taken from the broker's environment (`HTTPS_PROXY`, `NO_PROXY`), as boxes behind one
+//! have it there already. The TLS session ends at the provider all the same, so a proxy sees a
+//! host name and nothing else, and cannot answer in the provider's stead.
+
+use super::opaque::Opaque;
+use super::shown;
+use crate::config::OidcConfig;
+use chrono::{DateTime, Utc};
+use openidconnect::url::form_urlencoded;
+use reqwest::redirect::Policy;
+use reqwest::{Client, RequestBuilder, Response, header};
+use serde::de::DeserializeOwned;
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// Longest answer in bytes: an ID token of 10,000 groups is a third of it.
+pub const MAX_BODY: usize = 1024 * 1024;
+/// A provider that takes longer to be reached is away.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// The client.
+#[derive(Debug)]
+pub struct Http {
+    client: Client,
+    timeout: Duration,
+}
+
+/// Who we are at the token endpoint (RFC 6749 §2.3).
+#[derive(Debug)]
+pub struct Credentials {
+    /// The client's id.
+    pub id: String,
+    /// Its secret; a public client has none.
+    pub secret: Option<Opaque>,
+}
+
+/// What came back, whatever its status.
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The provider's clock (RFC 9110 §6.6.1), for the doctor.
+    pub date: Option<DateTime<Utc>>,
+    /// The body. Tokens come in it.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+/// Nothing usable came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// The server's certificate is not trusted.
+    Certificate(String),
+    /// It cannot be reached, or does not answer in time.
+    Network(String),
+    /// It answers with more than [`MAX_BODY`].
+    TooLong,
+}
+
+impl Http {
+    /// A client as the configuration says.
+    pub fn new(config: &OidcConfig) -> Result<Self, String> {
+        let tls = crate::tls::client_config(config.ca_file.as_deref())?;
+        let timeout = config.timeout.0;
+        let client = Client::builder()
+            .use_preconfigured_tls((*tls).clone())
+            .https_only(true)
+            .redirect(Policy::none())
+            .connect_timeout(CONNECT.min(timeout))
+            .timeout(timeout)
+            .user_agent(concat!("gpuhub/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|e| format!("the HTTP client cannot be made: {}", cause(&e)))?;
+        Ok(Self { client, timeout })
+    }
+
+    /// Fetches a document.
+    pub async fn get(&self, url: &str) -> Result<Answer, Fault> {
+        self.send(self.client.get(url).header(header::ACCEPT, "application/json")).await
+    }
+
+    /// Fetches what an access token gives access to (RFC 6750 §2.1).
+    pub async fn get_as(&self, url: &str, token: &Opaque) -> Result<Answer, Fault> {
+        let request = self.client.get(url).header(header::ACCEPT, "application/json");
+        self.send(request.bearer_auth(token.expose())).await
+    }
+
+    /// Posts a form as the client: its secret by HTTP Basic, both halves form-encoded
+    /// (RFC 6749 §2.3.1); without a secret its id is part of the form.
+    pub async fn post(&self, url: &str, who: &Credentials, form: &[(&str, &str)]) -> Result<Answer, Fault> {
+        let request = self.client.post(url).header(header::ACCEPT, "application/json");
+        let request = match &who.secret {
+            None => request.form(&[form, &[("client_id", &who.id)]].concat()),
+            Some(secret) => {
+                let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+                let secret = Zeroizing::new(encode(secret.expose()));
+                request.form(form).basic_auth(encode(&who.id), Some(&*secret))
+            }
+        };
+        self.send(request).await
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Answer, Fault> {
+        let mut response = request.send().await.map_err(|e| self.fault(&e))?;
+        let mut body = Zeroizing::new(Vec::with_capacity(expected_length(&response)?));
+        while let Some(chunk) = response.chunk().await.map_err(|e| self.fault(&e))? {
+            if body.len() + chunk.len() > MAX_BODY {
+                return Err(Fault::TooLong);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let date = response.headers().get(header::DATE).and_then(|d| d.to_str().ok());
+        let date = date.and_then(|d| DateTime::parse_from_rfc2822(d).ok()).map(|d| d.with_timezone(&Utc));
+        Ok(Answer { status: response.status().as_u16(), date, body })
+    }
+
+    fn fault(&self, error: &reqwest::Error) -> Fault {
+        if error.is_timeout() {
+            return Fault::Network(format!("no answer within {} s", self.timeout.as_secs_f32()));
+        }
+        match certificate_problem(error) {
+            Some(what) => Fault::Certificate(shown::message(&what)),
+            None => Fault::Network(shown::message(&cause(error))),
+        }
+    }
+}
+
+/// Room for the whole body from the start, so that a grown buffer leaves no copy of a token behind.
+fn expected_length(response: &Response) -> Result<usize, Fault> {
+    match response.content_length().map(usize::try_from) {
+        None => Ok(16 * 1024),
+        Some(Ok(length)) if length <= MAX_BODY => Ok(length),
+        Some(_) => Err(Fault::TooLong),
+    }
+}
+
+impl Answer {
+    /// Whether the status is 2xx.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The body as JSON.
+    pub fn json<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
+    /// The status in words.
+    pub fn status_text(&self) -> String {
+        match self.status {
+            300..400 => format!("a redirect (HTTP {}), which is not followed", self.status),
+            status => format!("HTTP {status}"),
+        }
+    }
+}
+
+/// Without the body.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({}, {} bytes)", self.status, self.body.len())
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Certificate(what) => write!(f, "its certificate is not trusted: {what}"),
+            Fault::Network(what) => f.write_str(what),
+            Fault::TooLong => write!(f, "its answer is longer than {MAX_BODY} bytes"),
+        }
+    }
+}
+
+/// The innermost cause: "connection refused" rather than "error sending request for url".
+fn cause(error: &dyn Error) -> String {
+    let mut last = error;
+    while let Some(next) = last.source() {
+        last = next;
+    }
+    last.to_string()
+}
+
+/// Looks for rustls under the layers of hyper; an [`std::io::Error`] hides what it wraps from `source`.
+fn certificate_problem(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = error.downcast_ref::<rustls::Error>().or_else(|| inner?.downcast_ref());
+        if let Some(rustls::Error::InvalidCertificate(what)) = tls {
+            return Some(what.to_string());
+        }
+        if let Some(deeper) = inner.and_then(|inner| certificate_problem(inner)) {
+            return Some(deeper);
+        }
+        next = error.source();
+    }
+    None
+}

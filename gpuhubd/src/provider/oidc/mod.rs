@@ -1,0 +1,232 @@
+//! OpenID Connect providers, by the device authorization grant (RFC 8628).
+//!
+//! ```text
+//!   device.rs    a code for the person            POST device_authorization_endpoint
+//!   prompt.rs    box, source, URL, code, QR       one prompt, while …
+//!   poll.rs      … the broker asks for tokens     POST token_endpoint
+//!   token.rs     the ID token verifies, or not    keys by documents.rs
+//!   claims.rs    who that is; it must be who was asked for
+//! ```
+//!
+//! Nobody is known before a login: known people come from the broker's own bindings.
+
+mod check;
+mod claims;
+mod device;
+mod documents;
+mod http;
+mod opaque;
+mod pending;
+mod poll;
+mod prompt;
+mod qr;
+mod shared;
+mod shown;
+mod token;
+
+use super::{Authenticated, Origin, Provider, Which, Who};
+use crate::config::OidcConfig;
+use crate::dialog::Dialog;
+use crate::finding::Finding;
+use crate::model::{Denied, DirectoryGroup, Method, Person, Reason, Unavailable};
+use async_trait::async_trait;
+use device::Grant;
+use documents::{Documents, Metadata};
+use gpuhub_common::name::UserName;
+use http::{Credentials, Http};
+use opaque::Opaque;
+use pending::{Caps, Pending};
+use poll::Tokens;
+use regex::Regex;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use token::{Bad, Claims, Rules};
+
+/// How long after its code has expired a login waits for an Enter: she may have approved in the last
+/// second. Then it is over, so that a prompt that nobody answers keeps no place for ever.
+const LAST_CALL: Duration = Duration::from_secs(120);
+
+/// One provider.
+#[derive(Debug)]
+pub struct OidcProvider {
+    config: Box<OidcConfig>,
+    /// `name_pattern`, for the whole name.
+    pattern: Regex,
+    /// With `openid`, separated by spaces.
+    scopes: String,
+    credentials: Credentials,
+    rules: Rules,
+    http: Arc<Http>,
+    documents: Documents,
+    pending: Arc<Pending>,
+}
+
+impl OidcProvider {
+    /// As the configuration says; asks nothing of the network.
+    pub fn new(config: impl Into<Box<OidcConfig>>) -> Result<Self, String> {
+        let config = config.into();
+        if config.name_claim == "email" && config.allowed_domains.is_empty() {
+            // alice@one.example and alice@two.example would both be alice.
+            return Err("name_claim = \"email\" needs allowed_domains, since the domain is stripped".into());
+        }
+        let secret = config.client_secret_file.as_ref().map(|file| {
+            let text = file.secret().expose_str().ok_or("client_secret_file is not text")?;
+            Ok::<_, String>(Opaque::from(text.to_owned()))
+        });
+        let http = Arc::new(Http::new(&config)?);
+        Ok(Self {
+            pattern: Regex::new(&format!(r"\A(?:{})\z", config.name_pattern))
+                .map_err(|e| format!("name_pattern: {e}"))?,
+            scopes: scopes(&config.scopes),
+            credentials: Credentials { id: config.client_id.clone(), secret: secret.transpose()? },
+            rules: Rules::new(&config.issuer, &config.client_id, &config.signing_algs, config.leeway.0)?,
+            documents: Documents::new(http.clone(), &config.issuer),
+            pending: Pending::new(Caps::default()),
+            http,
+            config,
+        })
+    }
+
+    /// From the person's approval to who she is. Each step has the deadline of one request.
+    async fn identify(&self, metadata: &Metadata, tokens: &Tokens, name: &UserName) -> Result<Person, Denied> {
+        let mut claims = self.verify(metadata, &tokens.id_token).await?;
+        if claims::lacks(&self.config, &claims) {
+            if let Some(userinfo) = self.userinfo(metadata, tokens, &claims).await? {
+                claims::complete(&mut claims, userinfo);
+            }
+        }
+        claims::person(&self.config, &claims, name)
+    }
+
+    /// Verifies an ID token; where its key is unknown, once more with the keys fetched anew
+    /// (OpenID Connect Core §10.1.1: keys are rotated).
+    async fn verify(&self, metadata: &Metadata, token: &Opaque) -> Result<Claims, Denied> {
+        let keys = self.documents.keys(metadata).await?;
+        match self.rules.verify(&keys, token, SystemTime::now()) {
+            Err(Bad::UnknownKey) => match self.documents.newer_keys(metadata, &keys).await {
+                Some(newer) => Ok(self.rules.verify(&newer, token, SystemTime::now())?),
+                None => Err(Bad::UnknownKey.into()),
+            },
+            verified => Ok(verified?),
+        }
+    }
+
+    /// What userinfo says (OpenID Connect Core §5.3). A failure is one of the login: groups that
+    /// are missing would get past a rule that forbids one. `None`: the provider has no userinfo.
+    async fn userinfo(&self, metadata: &Metadata, tokens: &Tokens, of: &Claims) -> Result<Option<Claims>, Denied> {
+        let (Some(url), Some(token)) = (&metadata.userinfo_endpoint, &tokens.access_token) else { return Ok(None) };
+        let unavailable = |what: String| Denied::because(Reason::BackendUnavailable, format!("userinfo: {what}"));
+        let answer = self.http.get_as(url, token).await.map_err(|e| unavailable(e.to_string()))?;
+        if !answer.is_success() {
+            return Err(unavailable(format!("the provider answers with {}", answer.status_text())));
+        }
+        let claims: Claims = answer.json().ok_or_else(|| unavailable("not a JSON object".into()))?;
+        // §5.3.2: "the sub Claim in the UserInfo Response MUST be verified to exactly match".
+        if claims.get("sub") != of.get("sub") {
+            return Err(Denied::because(Reason::BadToken, "userinfo is about another sub"));
+        }
+        Ok(Some(claims))
+    }
+
+    /// Shows the code and waits for both the person's Enter and the end of the polling. What the
+    /// polling ended with, good or bad, is told once she presses Enter: a prompt cannot be taken back.
+    async fn converse(
+        &self,
+        name: &UserName,
+        origin: &Origin,
+        dialog: &mut Dialog,
+        grant: &Grant,
+        outcome: impl Future<Output = Result<Person, Denied>>,
+    ) -> Result<Person, Denied> {
+        let text = prompt::text(name, origin, grant, self.config.qr);
+        let last_call = grant.since + grant.life + LAST_CALL;
+        let asked = async {
+            let enter = dialog.ask(true, &text, self.patience(grant));
+            match tokio::time::timeout_at(last_call, enter).await {
+                // What she types besides is of no interest.
+                Ok(answer) => answer.map(drop),
+                Err(_) => Err(Denied::because(Reason::CodeExpired, "nobody pressed Enter")),
+            }
+        };
+        let (mut asked, mut outcome) = (pin!(asked), pin!(outcome));
+        tokio::select! {
+            enter = &mut asked => {
+                enter?;
+                outcome.await
+            }
+            end = &mut outcome => {
+                asked.await?;
+                end
+            }
+        }
+    }
+
+    /// How long the broker may take after Enter: as long as the code lives, and then for the last
+    /// poll, keys and userinfo.
+    fn patience(&self, grant: &Grant) -> u32 {
+        let left = grant.life.saturating_sub(grant.since.elapsed());
+        let time = left + self.config.timeout.0 * 4 + Duration::from_secs(5);
+        u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+    }
+}
+
+#[async_trait]
+impl Provider for OidcProvider {
+    fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "oidc"
+    }
+
+    fn method(&self) -> Method {
+        Method::DeviceCode
+    }
+
+    async fn find(&self, _who: Who<'_>) -> Result<Option<Person>, Unavailable> {
+        Ok(None)
+    }
+
+    async fn find_group(&self, _which: Which<'_>) -> Result<Option<DirectoryGroup>, Unavailable> {
+        Ok(None)
+    }
+
+    fn may_become(&self, name: &UserName) -> bool {
+        self.pattern.is_match(name.as_str())
+    }
+
+    async fn device_login(
+        &self,
+        name: &UserName,
+        origin: &Origin,
+        dialog: &mut Dialog,
+    ) -> Result<Authenticated, Denied> {
+        let _slot = self.pending.enter(name, origin.source.as_deref())?;
+        let metadata = self.documents.metadata().await?;
+        let Some(endpoint) = &metadata.device_authorization_endpoint else {
+            return Err(Denied::because(Reason::BackendUnavailable, "the provider offers no device grant"));
+        };
+        let grant = device::request(&self.http, endpoint, &self.credentials, &self.scopes).await?;
+        let outcome = async {
+            // The keys are fetched while she is at her browser; if that fails, verifying tries again.
+            let keys = self.documents.keys(&metadata);
+            let tokens = poll::tokens(&self.http, &metadata.token_endpoint, &self.credentials, &grant);
+            let (_, tokens) = tokio::join!(keys, tokens);
+            self.identify(&metadata, &tokens?, name).await
+        };
+        let person = self.converse(name, origin, dialog, &grant, outcome).await?;
+        Ok(Authenticated::verified(person, Method::DeviceCode))
+    }
+
+    async fn check(&self) -> Vec<Finding> {
+        check::findings(&self.config, &self.http).await
+    }
+}
+
+/// `openid` first: without it there is no ID token.
+fn scopes(configured: &[String]) -> String {
+    let others = configured.iter().map(String::as_str).filter(|s| *s != "openid");
+    std::iter::once("openid").chain(others).collect::<Vec<_>>().join(" ")
+}

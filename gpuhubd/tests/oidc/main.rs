@@ -1,0 +1,377 @@
+//! A whole device login against a scripted provider: every answer that the documents allow, and
+//! those that they do not. One test, one thing that goes wrong.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
+
+mod idp;
+mod login;
+
+use gpuhubd::model::{Method, Reason};
+use gpuhubd::provider::Provider;
+use idp::{CLIENT, Idp, Poll, SECRET, Signer, error, now, pending, signed, token};
+use login::{Login, provider};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+// ---- as it should be
+
+#[tokio::test]
+async fn a_person_signs_in() {
+    let idp = Idp::start().await;
+    idp.polls([pending(), token(json!({}))]);
+    let login = Login::of(&idp, "").await;
+    let person = login.result.unwrap();
+    assert_eq!((person.name.as_str(), person.full_name.as_str()), ("alice", "Alice A"));
+    assert_eq!((person.key.issuer, person.key.subject.as_str()), (idp.issuer.clone(), "subject-of-alice"));
+    assert_eq!(person.groups.iter().map(|g| g.name.as_str()).collect::<Vec<_>>(), ["gpu-users", "ml"]);
+
+    // RFC 8628 §3.1: a public client names itself; §3.4: the device code is what it asks with.
+    let asked = &idp.seen("/device/auth")[0];
+    assert_eq!((asked.form["client_id"].as_str(), asked.form["scope"].as_str()), (CLIENT, "openid profile email"));
+    assert!(asked.agent.starts_with("gpuhub/"));
+    let polled = &idp.seen("/token")[0];
+    assert_eq!(polled.form["grant_type"], "urn:ietf:params:oauth:grant-type:device_code");
+    assert_eq!((polled.form["device_code"].as_str(), polled.form["client_id"].as_str()), ("the-device-code", CLIENT));
+
+    // One prompt, with an echo, that says everything.
+    let [prompt] = &login.prompts[..] else { panic!("{:?}", login.prompts) };
+    assert!(prompt.echo && prompt.patience_s >= 60);
+    for part in ["\nBox:     gpu-17\n", "sshd", "192.0.2.7", "Sign in as alice", "/device\n", "Code: WDJB-MJHT", "█"]
+    {
+        assert!(prompt.text.contains(part), "{part:?}: {}", prompt.text);
+    }
+    assert!(!prompt.text.contains("the-device-code"));
+}
+
+#[tokio::test]
+async fn a_client_secret_goes_into_the_header_form_encoded() {
+    let idp = Idp::start().await;
+    idp.polls([token(json!({}))]);
+    let secret = login::file(SECRET);
+    Login::of(&idp, &format!("client_secret_file = \"{secret}\"")).await.result.unwrap();
+    std::fs::remove_file(secret).unwrap();
+    for path in ["/device/auth", "/token"] {
+        let asked = &idp.seen(path)[0];
+        // RFC 6749 §2.3.1: gpuhub-test:s3cret%3Awith%2Fodd%2Bchars
+        assert_eq!(asked.authorization, "Basic Z3B1aHViLXRlc3Q6czNjcmV0JTNBd2l0aCUyRm9kZCUyQmNoYXJz");
+        assert!(!asked.form.contains_key("client_id"));
+    }
+}
+
+#[tokio::test]
+async fn approval_before_enter_is_remembered() {
+    let idp = Idp::start().await;
+    idp.polls([token(json!({}))]);
+    let login = Login::new().enter_after(Duration::from_secs(3)).run(&provider(&idp, "")).await;
+    assert!(login.result.is_ok());
+    assert!(login.after_enter < Duration::from_millis(300), "{:?}", login.after_enter);
+    assert_eq!(idp.seen("/token").len(), 1, "no poll after the tokens");
+}
+
+#[tokio::test]
+async fn a_refusal_before_enter_is_told_after_it() {
+    let idp = Idp::start().await;
+    idp.polls([error("access_denied")]);
+    let login = Login::new().enter_after(Duration::from_secs(2)).run(&provider(&idp, "")).await;
+    assert_eq!(login.result.unwrap_err().reason, Reason::DeniedByUser);
+    assert!(login.after_enter < Duration::from_millis(300));
+}
+
+#[tokio::test]
+async fn userinfo_gives_what_the_token_leaves_out() {
+    let idp = Idp::start().await;
+    idp.change(|s| {
+        s.userinfo = Some(
+            json!({"sub": "subject-of-alice", "email": "alice@example.org", "email_verified": true, "groups": ["ml"]}),
+        )
+    });
+    idp.polls([token(json!({"email": null, "email_verified": null, "groups": null}))]);
+    let lines = "allowed_domains = [\"example.org\"]\nname_claim = \"email\"";
+    let person = Login::of(&idp, lines).await.result.unwrap();
+    assert_eq!(person.groups.len(), 1);
+    idp.change(|s| {
+        s.userinfo = Some(json!({"sub": "subject-of-bob", "email": "alice@example.org", "email_verified": true}))
+    });
+    let refused = Login::of(&idp, lines).await.result.unwrap_err();
+    assert_eq!(refused.reason, Reason::BadToken);
+    idp.change(|s| s.userinfo = None);
+    assert_eq!(Login::of(&idp, lines).await.result.unwrap_err().reason, Reason::BackendUnavailable);
+}
+
+#[tokio::test]
+async fn documents_are_fetched_once_for_several_logins() {
+    let idp = Idp::start().await;
+    idp.polls([token(json!({}))]);
+    let provider = provider(&idp, "");
+    let (a, b) = tokio::join!(Login::new().run(&provider), Login::new().run(&provider));
+    assert!(a.result.is_ok() && b.result.is_ok());
+    assert!(Login::new().run(&provider).await.result.is_ok());
+    assert_eq!((idp.seen("/.well-known/openid-configuration").len(), idp.seen("/jwks").len()), (1, 1));
+}
+
+// ---- polling (RFC 8628 §3.5)
+
+#[tokio::test]
+async fn slow_down_is_obeyed() {
+    let idp = Idp::start().await;
+    idp.polls([error("slow_down"), token(json!({}))]);
+    assert!(Login::of(&idp, "").await.result.is_ok());
+    let polls = idp.seen("/token");
+    let pause = polls[1].at - polls[0].at;
+    assert!(pause >= Duration::from_secs(6), "1 s for an interval of 0, and 5 s more: {pause:?}");
+}
+
+#[tokio::test]
+async fn an_interval_of_zero_is_one_second() {
+    let idp = Idp::start().await;
+    idp.polls([pending(), pending(), token(json!({}))]);
+    let login = Login::of(&idp, "").await;
+    assert!(login.result.is_ok());
+    let polls = idp.seen("/token");
+    assert!(polls[0].at - idp.seen("/device/auth")[0].at >= Duration::from_secs(1), "before the first one too");
+    assert!(polls[2].at - polls[1].at >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_provider_that_stumbles_is_asked_again() {
+    let idp = Idp::start().await;
+    idp.polls([Poll::Raw(500, "", b"<html>".to_vec()), Poll::HangUp, token(json!({}))]);
+    assert!(Login::of(&idp, "").await.result.is_ok());
+}
+
+#[tokio::test]
+async fn a_provider_that_hangs_is_left_in_time() {
+    let idp = Idp::start().await;
+    idp.change(|s| s.device.1["expires_in"] = json!(4));
+    idp.polls([Poll::Hang]);
+    let login = Login::of(&idp, "timeout = \"1s\"").await;
+    assert_eq!(login.result.unwrap_err().reason, Reason::BackendUnavailable);
+    assert!(login.after_enter < Duration::from_secs(6), "{:?}", login.after_enter);
+}
+
+#[tokio::test]
+async fn a_code_that_nobody_uses_expires() {
+    let idp = Idp::start().await;
+    idp.polls([pending(), error("expired_token")]);
+    assert_eq!(Login::of(&idp, "").await.result.unwrap_err().reason, Reason::CodeExpired);
+    idp.change(|s| s.device.1["expires_in"] = json!(2));
+    idp.polls([pending()]);
+    assert_eq!(Login::of(&idp, "").await.result.unwrap_err().reason, Reason::CodeExpired);
+}
+
+#[tokio::test]
+async fn who_goes_away_ends_the_polling() {
+    let idp = Idp::start().await;
+    let login = Login::new().hang_up().run(&provider(&idp, "")).await;
+    assert_eq!(login.result.unwrap_err().reason, Reason::Cancelled);
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(idp.seen("/token").len(), 0);
+}
+
+// ---- answers that must not let anybody in
+
+/// The login that these polls end with is refused so.
+async fn refused(polls: impl IntoIterator<Item = Poll>, lines: &str) -> Reason {
+    let idp = Idp::start().await;
+    idp.polls(polls);
+    let denied = Login::of(&idp, lines).await.result.unwrap_err();
+    let detail = denied.detail.unwrap_or_default();
+    assert!(!detail.contains("eyJ") && !detail.contains("the-"), "no token in {detail}");
+    denied.reason
+}
+
+#[tokio::test]
+async fn denied_by_the_person() {
+    assert_eq!(refused([pending(), error("access_denied")], "").await, Reason::DeniedByUser);
+}
+
+#[tokio::test]
+async fn signatures() {
+    for (name, poll) in [
+        ("wrong", signed(json!({}), Signer::Broken, "a")),
+        ("of another key", signed(json!({}), Signer::Key("b"), "a")),
+        ("none", signed(json!({}), Signer::Nobody, "a")),
+        ("HMAC with the client's secret", signed(json!({}), Signer::Hmac(SECRET), "a")),
+    ] {
+        let secret = login::file(SECRET);
+        assert_eq!(refused([poll], &format!("client_secret_file = \"{secret}\"")).await, Reason::BadToken, "{name}");
+        std::fs::remove_file(secret).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn tokens_of_others_and_of_other_times() {
+    let change = |change: Value| refused([token(change)], "");
+    assert_eq!(change(json!({"aud": "another-client"})).await, Reason::WrongAudience);
+    assert_eq!(change(json!({"aud": [CLIENT, "another-client"]})).await, Reason::WrongAudience);
+    assert_eq!(change(json!({"iss": "https://evil.example"})).await, Reason::BadToken);
+    assert_eq!(change(json!({"exp": now() - 100})).await, Reason::TokenExpired);
+    assert_eq!(change(json!({"iat": now() + 100})).await, Reason::TokenExpired);
+    assert_eq!(change(json!({"nbf": now() + 100})).await, Reason::TokenExpired);
+    assert_eq!(change(json!({"sub": ""})).await, Reason::BadToken);
+}
+
+#[tokio::test]
+async fn another_persons_token() {
+    let bob = json!({"sub": "subject-of-bob", "preferred_username": "bob"});
+    assert_eq!(refused([token(bob)], "").await, Reason::WrongSubject);
+    let nobody = json!({"preferred_username": ""});
+    assert_eq!(refused([token(nobody)], "").await, Reason::WrongSubject);
+}
+
+#[tokio::test]
+async fn restrictions() {
+    let lines = "allowed_domains = [\"example.org\"]";
+    assert_eq!(refused([token(json!({"email": "alice@evil.example"}))], lines).await, Reason::NotAllowed);
+    assert_eq!(refused([token(json!({"email_verified": false}))], lines).await, Reason::NotAllowed);
+    assert_eq!(refused([token(json!({}))], "required_groups = [\"staff-only\"]").await, Reason::NotAllowed);
+}
+
+#[tokio::test]
+async fn no_id_token() {
+    let oauth = Poll::Json(200, json!({"access_token": "the-access-token", "token_type": "Bearer"}));
+    assert_eq!(refused([oauth], "").await, Reason::BadToken);
+}
+
+#[tokio::test]
+async fn answers_of_another_protocol() {
+    for (name, poll) in [
+        ("HTML", Poll::Raw(200, "", b"<html>Log in to the hotel's network</html>".to_vec())),
+        ("huge", Poll::Raw(200, "", vec![b' '; 3 << 20])),
+        ("redirect", Poll::Raw(302, "Location: https://evil.example/token\r\n", Vec::new())),
+        ("not found", Poll::Json(404, json!({}))),
+        ("our own fault", error("invalid_client")),
+    ] {
+        assert_eq!(refused([poll], "").await, Reason::BackendUnavailable, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_never_ends_is_cut_off() {
+    // RFC 9112 §7.1, chunks of a megabyte, no last one.
+    let chunk = [b"100000\r\n".to_vec(), vec![b' '; 1 << 20], b"\r\n".to_vec()].concat();
+    let body = chunk.repeat(4);
+    let poll = Poll::Raw(200, "Transfer-Encoding: chunked\r\n", body);
+    assert_eq!(refused([poll], "").await, Reason::BackendUnavailable);
+}
+
+// ---- keys
+
+#[tokio::test]
+async fn rotated_keys_are_fetched_again_but_not_in_a_flood() {
+    let idp = Idp::start().await;
+    idp.polls([token(json!({}))]);
+    let provider = provider(&idp, "");
+    assert!(Login::new().run(&provider).await.result.is_ok());
+    idp.change(|s| s.keys = vec!["b"]);
+    idp.polls([signed(json!({}), Signer::Key("b"), "b")]);
+    let denied = Login::new().run(&provider).await.result.unwrap_err();
+    assert_eq!((denied.reason, idp.seen("/jwks").len()), (Reason::BadToken, 1), "fetched a moment ago");
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert!(Login::new().run(&provider).await.result.is_ok());
+    assert_eq!(idp.seen("/jwks").len(), 2);
+}
+
+// ---- before anything is shown
+
+/// Refused before there is a prompt.
+async fn refused_unseen(idp: &Idp) {
+    let login = Login::of(idp, "").await;
+    let denied = login.result.unwrap_err();
+    assert_eq!(denied.reason, Reason::BackendUnavailable, "{denied:?}");
+    assert!(denied.detail.unwrap().bytes().all(|b| (32..127).contains(&b)));
+    assert!(login.prompts.is_empty(), "{:?}", login.prompts);
+}
+
+#[tokio::test]
+async fn a_provider_whose_texts_would_act_on_the_terminal() {
+    for (key, value) in [
+        ("user_code", "\u{1b}]0;owned\u{7}WDJB-MJHT"),
+        ("user_code", "WDJB\r\nPassword: "),
+        ("verification_uri", "https://sso.example/\u{1b}[2J"),
+        ("verification_uri_complete", "https://sso.example/\u{202e}"),
+    ] {
+        let idp = Idp::start().await;
+        idp.change(|s| s.device.1[key] = json!(value));
+        refused_unseen(&idp).await;
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_gives_no_code() {
+    for device in [(400, json!({"error": "unauthorized_client"})), (500, json!({})), (200, json!([])), (302, json!({}))]
+    {
+        let idp = Idp::start().await;
+        idp.change(|s| s.device = device);
+        refused_unseen(&idp).await;
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_is_another_one() {
+    let idp = Idp::start().await;
+    idp.change(|s| s.metadata["issuer"] = json!(format!("{}/", idp.issuer)));
+    refused_unseen(&idp).await;
+}
+
+#[tokio::test]
+async fn endpoints_without_tls_are_not_used() {
+    let idp = Idp::start().await;
+    idp.change(|s| s.metadata["device_authorization_endpoint"] = json!(idp.issuer.replace("https", "http")));
+    refused_unseen(&idp).await;
+}
+
+#[tokio::test]
+async fn a_source_that_starts_too_many() {
+    let idp = Idp::start().await;
+    let provider = provider(&idp, "");
+    let login = || Login::new().enter_after(Duration::from_secs(3)).hang_up();
+    let (a, b, c, d) =
+        tokio::join!(login().run(&provider), login().run(&provider), login().run(&provider), login().run(&provider));
+    let reasons: Vec<_> = [a, b, c, d].into_iter().map(|l| l.result.unwrap_err().reason).collect();
+    assert_eq!(reasons.iter().filter(|r| **r == Reason::Busy).count(), 1, "{reasons:?}");
+    idp.polls([token(json!({}))]);
+    assert!(Login::new().run(&provider).await.result.is_ok(), "the places are free again");
+}
+
+// ---- what the doctor finds
+
+async fn found(idp: &Idp) -> Vec<(&'static str, bool)> {
+    provider(idp, "timeout = \"2s\"").check().await.into_iter().map(|f| (f.id, f.fatal)).collect()
+}
+
+#[tokio::test]
+async fn the_doctor() {
+    let idp = Idp::start().await;
+    assert_eq!(found(&idp).await, [("oidc", false)]);
+    idp.change(|s| s.metadata["id_token_signing_alg_values_supported"] = json!(["HS256"]));
+    assert_eq!(found(&idp).await, [("oidc-algorithm", true)]);
+    idp.change(|s| drop(s.metadata.as_object_mut().unwrap().remove("device_authorization_endpoint")));
+    assert_eq!(found(&idp).await, [("oidc-no-device-grant", true), ("oidc-algorithm", true)]);
+    idp.change(|s| s.metadata["issuer"] = json!("https://other.example"));
+    assert_eq!(found(&idp).await, [("oidc-issuer", true)]);
+    idp.change(|s| s.metadata = json!("hello"));
+    assert_eq!(found(&idp).await, [("oidc-unreachable", true)]);
+
+    let idp = Idp::start().await;
+    idp.change(|s| s.date = Some("Wed, 21 Oct 2015 07:28:00 GMT"));
+    assert_eq!(found(&idp).await, [("clock", true)]);
+
+    let mut strange = Idp::start().await;
+    strange.ca_pem = idp.ca_pem.clone();
+    assert_eq!(found(&strange).await, [("oidc-certificate", true)]);
+    strange.issuer = "https://127.0.0.1:1".into();
+    assert_eq!(found(&strange).await, [("oidc-unreachable", true)]);
+}
+
+// ---- what needs no provider
+
+#[tokio::test]
+async fn names_that_may_turn_up() {
+    let idp = Idp::start().await;
+    let provider = provider(&idp, "name_pattern = \"[a-z]+|root2\"");
+    let may = |name: &str| provider.may_become(&login::name(name));
+    assert!(may("alice") && may("root2"));
+    assert!(!may("alice2") && !may("Alice") && !may("xroot2") && !may("a.b"), "the whole name must match");
+    assert_eq!((provider.kind(), provider.name(), provider.method()), ("oidc", "sso", Method::DeviceCode));
+}
