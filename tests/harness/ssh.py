@@ -155,6 +155,9 @@ def authorize_key(box: Box, user: str, home: str) -> None:
 
 # ---- many tries, without a process for each ------------------------------------------------------
 
+# A stranger's client does not tidy names up before it sends them; neither does ours.
+asyncssh.connection.saslprep = lambda text: text
+
 
 @dataclass
 class Try:

@@ -5,7 +5,7 @@ use super::http::{Fault, Http};
 use super::shown;
 use crate::config::OidcConfig;
 use crate::finding::Finding;
-use time::OffsetDateTime;
+use chrono::{DateTime, Utc};
 
 /// Everything that is wrong, or a note that nothing is.
 pub async fn findings(config: &OidcConfig, http: &Http) -> Vec<Finding> {
@@ -16,7 +16,7 @@ pub async fn findings(config: &OidcConfig, http: &Http) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(no_device_grant(config, &metadata));
     findings.extend(no_common_algorithm(config, &metadata));
-    findings.extend(clock(config, answer.date, OffsetDateTime::now_utc()));
+    findings.extend(clock(config, answer.date, Utc::now()));
     if let Err(missing) = documents::fetch_keys(http, &metadata.jwks_uri).await {
         findings.push(missing_document(config, &missing, "its keys"));
     }
@@ -74,10 +74,10 @@ fn no_common_algorithm(config: &OidcConfig, metadata: &Metadata) -> Option<Findi
 }
 
 /// Tokens are checked against the local clock, so it must be the provider's, within the leeway.
-fn clock(config: &OidcConfig, theirs: Option<OffsetDateTime>, ours: OffsetDateTime) -> Option<Finding> {
+fn clock(config: &OidcConfig, theirs: Option<DateTime<Utc>>, ours: DateTime<Utc>) -> Option<Finding> {
     let difference = ours - theirs?;
-    (difference.unsigned_abs() > config.leeway.0).then(|| {
-        let seconds = difference.whole_seconds();
+    (difference.abs().to_std().unwrap_or_default() > config.leeway.0).then(|| {
+        let seconds = difference.num_seconds();
         let direction = if seconds > 0 { "ahead of" } else { "behind" };
         Finding::fatal(
             "clock",
@@ -91,13 +91,13 @@ fn clock(config: &OidcConfig, theirs: Option<OffsetDateTime>, ours: OffsetDateTi
 mod tests {
     use super::*;
     use crate::config::{Config, ProviderConfig};
-    use time::Duration;
+    use chrono::Duration;
 
     #[test]
     fn clocks() {
         let text = "[[provider]]\nname = \"sso\"\nkind = \"oidc\"\nissuer = \"https://x\"\nclient_id = \"c\"\nallow_anyone = true\n";
         let ProviderConfig::Oidc(config) = Config::parse("test", text).unwrap().providers.remove(0) else { panic!() };
-        let theirs = OffsetDateTime::now_utc();
+        let theirs = Utc::now();
         let at = |seconds| clock(&config, Some(theirs), theirs + Duration::seconds(seconds));
         assert_eq!((at(0), at(60), at(-60)), (None, None, None));
         assert!(at(61).unwrap().what.contains("61 s ahead of"));

@@ -8,6 +8,7 @@
 use super::opaque::Opaque;
 use super::shown;
 use crate::config::OidcConfig;
+use chrono::{DateTime, Utc};
 use openidconnect::url::form_urlencoded;
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, header};
@@ -15,8 +16,6 @@ use serde::de::DeserializeOwned;
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
 use zeroize::Zeroizing;
 
 /// Longest answer in bytes: an ID token of 10,000 groups is a third of it.
@@ -45,7 +44,7 @@ pub struct Answer {
     /// The status code.
     pub status: u16,
     /// The provider's clock (RFC 9110 §6.6.1), for the doctor.
-    pub date: Option<OffsetDateTime>,
+    pub date: Option<DateTime<Utc>>,
     /// The body. Tokens come in it.
     pub body: Zeroizing<Vec<u8>>,
 }
@@ -114,7 +113,7 @@ impl Http {
             body.extend_from_slice(&chunk);
         }
         let date = response.headers().get(header::DATE).and_then(|d| d.to_str().ok());
-        let date = date.and_then(|d| OffsetDateTime::parse(d, &Rfc2822).ok());
+        let date = date.and_then(|d| DateTime::parse_from_rfc2822(d).ok()).map(|d| d.with_timezone(&Utc));
         Ok(Answer { status: response.status().as_u16(), date, body })
     }
 
