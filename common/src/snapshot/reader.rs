@@ -20,8 +20,8 @@
 //! is often zero even where many threads read without pause.
 //!
 //! A counter that never comes to zero (a thread was ended inside a lookup) would keep every
-//! mapping for ever. So no more than [`MAX_RETIRED`] wait: then the oldest is abandoned
-//! ([`Mapping::abandon`]), which costs addresses but no memory, and a reader that still is in it
+//! mapping for ever. So no more than `MAX_RETIRED` wait: then the oldest is abandoned
+//! (`Mapping::abandon`), which costs addresses but no memory, and a reader that still is in it
 //! finds nothing there, sees that it is not fresh, and asks again.
 //!
 //! # fork(2)
