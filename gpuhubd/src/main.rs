@@ -5,11 +5,13 @@ use gpuhubd::config::{Config, ConfigError, ProviderConfig};
 use gpuhubd::engine::{Engine, Rules, refresh};
 use gpuhubd::finding::Finding;
 use gpuhubd::idmap::Idmap;
+use gpuhubd::model::Method;
 use gpuhubd::privileges::{self, Paths};
 use gpuhubd::provider::Provider;
 use gpuhubd::provider::builtin::{self, BuiltinProvider, PasswordRule};
 use gpuhubd::provider::ldap::LdapProvider;
 use gpuhubd::provider::oidc::OidcProvider;
+use gpuhubd::publish::View;
 use gpuhubd::server::{self, Policy};
 use gpuhubd::store::Store;
 use gpuhubd::{doctor, publish};
@@ -101,6 +103,9 @@ fn providers(configs: Vec<ProviderConfig>) -> Result<Vec<Arc<dyn Provider>>, Str
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        // Every thread has the name by which our own NSS library knows not to ask us (prctl(2),
+        // PR_GET_NAME): a name lookup inside the broker would wait for itself.
+        .thread_name("gpuhubd")
         .enable_all()
         .build()
         .map_err(|e| format!("no runtime: {e}"))
@@ -149,7 +154,9 @@ async fn serve(mut config: Config, paths: &Paths, listener: std::os::unix::net::
     all.extend(providers(std::mem::take(&mut config.providers))?);
     let providers = all;
     let complete = providers.iter().all(|p| p.is_complete());
-    let publishing = publish::start(store.clone(), paths.run.join("snapshot"), complete, audit.clone());
+    let provisional = providers.iter().any(|p| p.method() == Method::DeviceCode);
+    let view = View { complete, provisional };
+    let publishing = publish::start(store.clone(), paths.run.join("snapshot"), view, audit.clone());
     let engine = Arc::new(Engine::new(rules, store, idmap, providers, publishing, audit.clone()));
     engine.take_in_builtins().await.map_err(|e| format!("store: {e}"))?;
 

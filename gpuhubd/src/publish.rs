@@ -3,7 +3,9 @@
 
 use crate::audit::{Audit, Event, Outcome};
 use crate::store::Store;
-use gpuhub_common::snapshot::{Content, PUSH_EVERY_MS, Publisher, SnapshotUser, VALIDITY_MS, encode, now_ms};
+use gpuhub_common::snapshot::{
+    Content, EncodeError, PUSH_EVERY_MS, Publisher, SnapshotUser, VALIDITY_MS, encode, now_ms,
+};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -11,6 +13,15 @@ use tokio::sync::{mpsc, oneshot};
 /// Programs that may be given a provisional entry: login daemons, which ask for a name before
 /// PAM does. A courtesy to useradd and apt, not a defence (docs/threats.md).
 const LOGIN_PROGRAMS: &[&str] = &["sshd", "sshd-session", "sshd-auth", "login", "su"];
+
+/// What the snapshot says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct View {
+    /// Everybody is in it: who is not, does not exist.
+    pub complete: bool,
+    /// Names that are not in it may get a provisional entry in a login daemon.
+    pub provisional: bool,
+}
 
 /// Asks the publishing task; cheap to clone.
 #[derive(Debug, Clone)]
@@ -29,14 +40,14 @@ impl Publishing {
 
 /// Starts the task. The file kept from before goes on serving while its generation is compared
 /// with the store's; only a different one is replaced at once.
-pub fn start(store: Store, path: PathBuf, complete: bool, audit: Audit) -> Publishing {
+pub fn start(store: Store, path: PathBuf, view: View, audit: Audit) -> Publishing {
     let (requests, queue) = mpsc::channel(256);
     let publisher = Publisher::open(&path);
     let kept = publisher.current().is_some_and(|now| {
-        store.generation().is_ok_and(|wanted| now.generation() == wanted) && now.complete() == complete
+        store.generation().is_ok_and(|wanted| now.generation() == wanted) && now.complete() == view.complete
     });
     publisher.push_valid_until(now_ms() + VALIDITY_MS);
-    let task = Task { store, publisher, complete, audit, failed: false };
+    let task = Task { store, publisher, view, audit, failed: false };
     tokio::spawn(task.run(queue, kept));
     Publishing { requests }
 }
@@ -44,7 +55,7 @@ pub fn start(store: Store, path: PathBuf, complete: bool, audit: Audit) -> Publi
 struct Task {
     store: Store,
     publisher: Publisher,
-    complete: bool,
+    view: View,
     audit: Audit,
     failed: bool,
 }
@@ -79,7 +90,8 @@ impl Task {
     }
 
     fn publish(&mut self) -> bool {
-        match self.write() {
+        // Encoding a large directory takes a while; the other tasks move to another thread meanwhile.
+        match tokio::task::block_in_place(|| self.write()) {
             Ok(()) => {
                 self.failed = false;
                 true
@@ -100,9 +112,30 @@ impl Task {
     fn write(&mut self) -> Result<(), String> {
         let (generation, people, groups) = self.store.everything().map_err(|e| e.to_string())?;
         let users = people.into_iter().map(|(passwd, gids)| SnapshotUser { passwd, gids }).collect();
-        let login_programs = LOGIN_PROGRAMS.iter().map(|p| (*p).to_owned()).collect();
-        let content = Content { generation, complete: self.complete, login_programs, users, groups };
-        let bytes = encode(&content).map_err(|e| e.to_string())?;
+        let programs = if self.view.provisional { LOGIN_PROGRAMS } else { &[] };
+        let login_programs = programs.iter().map(|p| (*p).to_owned()).collect();
+        let mut content = Content { generation, complete: self.view.complete, login_programs, users, groups };
+        let bytes = loop {
+            let before = content.users.len() + content.groups.len();
+            // One entry that cannot be written (the store was vetted; this is the second lock on
+            // that door) must not keep all others from being seen.
+            let name = match encode(&content) {
+                Ok(bytes) => break bytes,
+                Err(EncodeError::BadUser(name) | EncodeError::DoubleUser(name)) => {
+                    content.users.retain(|u| u.passwd.name != name);
+                    name
+                }
+                Err(EncodeError::BadGroup(name) | EncodeError::DoubleGroup(name)) => {
+                    content.groups.retain(|g| g.name != name);
+                    name
+                }
+                Err(e) => return Err(e.to_string()),
+            };
+            self.audit.log(Event::entry_refused("store", &name, "not-publishable"));
+            if content.users.len() + content.groups.len() == before {
+                return Err(format!("{name} keeps the snapshot from being encoded"));
+            }
+        };
         self.publisher.publish(&bytes, now_ms() + VALIDITY_MS).map_err(|e| e.to_string())
     }
 }

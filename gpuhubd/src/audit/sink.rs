@@ -36,7 +36,7 @@ impl Audit {
             dropped: Arc::clone(&dropped),
             reported: 0,
         };
-        std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&jobs))?;
+        std::thread::Builder::new().name("gpuhubd".into()).spawn(move || writer.run(&jobs))?;
         Ok(Self { queue, dropped })
     }
 
