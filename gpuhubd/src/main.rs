@@ -8,8 +8,8 @@ use gpuhubd::idmap::Idmap;
 use gpuhubd::privileges::{self, Paths};
 use gpuhubd::provider::Provider;
 use gpuhubd::provider::builtin::{self, BuiltinProvider, PasswordRule};
-                ProviderConfig::Ldap(c) => Ok(Arc::new(LdapProvider::new(&c)?)),
-                ProviderConfig::Oidc(c) => Ok(Arc::new(OidcProvider::new(*c)?)),
+use gpuhubd::provider::ldap::LdapProvider;
+use gpuhubd::provider::oidc::OidcProvider;
 use gpuhubd::server::{self, Policy};
 use gpuhubd::store::Store;
 use gpuhubd::{doctor, publish};
@@ -91,13 +91,8 @@ fn providers(configs: Vec<ProviderConfig>) -> Result<Vec<Arc<dyn Provider>>, Str
         .into_iter()
         .map(|config| -> Result<Arc<dyn Provider>, String> {
             match config {
-<<<<<<< HEAD
-                ProviderConfig::Ldap(c) => Err(format!("{}: LDAP is not built in yet", c.name)),
-                ProviderConfig::Oidc(c) => Ok(Arc::new(OidcProvider::new(*c)?)),
-=======
                 ProviderConfig::Ldap(c) => Ok(Arc::new(LdapProvider::new(&c)?)),
-                ProviderConfig::Oidc(c) => Err(format!("{}: OIDC is not built in yet", c.name)),
->>>>>>> 9004cc9 (gpuhubd: build LDAP providers from the configuration)
+                ProviderConfig::Oidc(c) => Ok(Arc::new(OidcProvider::new(*c)?)),
             }
         })
         .collect()
