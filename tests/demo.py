@@ -82,7 +82,7 @@ class Demo:
         self.audit(box, event="auth", user="ada", result="denied")
         authorize_key(box, "ada", "/home/ada")
         self.show("ssh -i key ada@gpu1", ssh_key(box, "ada", "echo in by key"))
-        self.audit(box, event="account", user="ada", method="publickey")
+        self.audit(box, event="session-open", user="ada", method="publickey")
 
     def ldap(self) -> None:
         say("(b) LDAP, over TLS under a private CA")

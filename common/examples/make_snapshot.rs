@@ -2,9 +2,9 @@
 //!
 //!     make_snapshot PATH USERS GROUPS_PER_USER SECONDS
 //!
-//! User n is `u<n>` (five digits), uid 1,000,000,000 + n; groups are `g<n>` (four digits). There are USERS / 10 + GROUPS_PER_USER groups, and
-//! user n is in GROUPS_PER_USER of them from number n / 10 on. The snapshot is complete, and kept
-//! fresh for so many seconds.
+//! User n is `u<n>` (five digits), uid 1,000,000,000 + n; groups are `g<n>` (four digits). There are
+//! USERS / 10 + GROUPS_PER_USER groups, and user n is in GROUPS_PER_USER of them from number n / 10
+//! on. The snapshot is complete, and kept fresh for so many seconds.
 
 use gpuhub_common::entry::{Group, Passwd};
 use gpuhub_common::snapshot::{Content, PUSH_EVERY_MS, Publisher, SnapshotUser, VALIDITY_MS, encode, now_ms};

@@ -439,7 +439,7 @@ async fn the_doctor_finds_what_is_wrong() {
     let f = found(&ldaps_url, &format!("{ca}\nuser_base = \"ou=groups,dc=example,dc=org\"")).await;
     assert!(f.id == "ldap-base" && f.what.contains("no posixAccount"), "{}", f.what);
 
-    let mut text = config(&s.dir, &[ldaps_url.clone()], &ca);
+    let mut text = config(&s.dir, std::slice::from_ref(&ldaps_url), &ca);
     text.bind_dn = Some(format!("cn=nobody,{SUFFIX}"));
     let findings = LdapProvider::new(&text).unwrap().check().await;
     assert!(findings[0].id == "ldap-bind" && findings[0].fatal, "{findings:?}");

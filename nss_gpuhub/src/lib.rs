@@ -3,9 +3,9 @@
 //!
 //! This is loaded into every process that asks for a name. So: no thread, no descriptor kept, no
 //! environment variable read, no configuration, no log; no wait without an end; no panic that
-//! crosses into C. [`exports`] are the entry points, a few lines each; [`lookup`] decides where an
-//! answer comes from; [`packing`] puts it into the caller's buffer; [`walk`] enumerates;
-//! [`gids`] is the list that initgroups fills.
+//! crosses into C. `exports` are the entry points, a few lines each; `lookup` decides where an
+//! answer comes from; `packing` puts it into the caller's buffer; `walk` enumerates;
+//! `gids` is the list that initgroups fills.
 //!
 //! # Panics
 //!

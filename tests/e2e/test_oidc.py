@@ -160,7 +160,8 @@ def test_a_key_works_after_the_first_login(box, oidc):
     assert log_in(box, oidc, "dave").accepted
     authorize_key(box, "dave", "/home/dave")
     assert ssh_key(box, "dave").accepted
-    box.wait_audit(event="account", user="dave", result="ok", backend="sso", method="publickey")
+    box.wait_audit(event="account", user="dave", result="ok", backend="sso")
+    box.wait_audit(event="session-open", user="dave", method="publickey")
 
 
 def test_the_same_id_in_two_boxes_that_saw_people_in_different_orders(make_gpubox, oidc):

@@ -103,7 +103,7 @@ class Container:
 
     def ssh(self, user: str, password: str, command: str) -> str:
         """OpenSSH's client in the container itself: it has no network but its own loopback."""
-        quiet = ["-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "-oLogLevel=ERROR",
+        quiet = ["-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "-oLogLevel=INFO",
                  "-oPreferredAuthentications=keyboard-interactive", "-oNumberOfPasswordPrompts=1", "-p2222"]
         argv = [*self.podman._base, "exec", "-it", self.number, "ssh", *quiet, f"{user}@127.0.0.1", command]
         child = pexpect.spawn(argv[0], argv[1:], encoding="utf-8", timeout=30, dimensions=(50, 160))

@@ -1,6 +1,6 @@
 //! The snapshot: a file that answers name lookups without asking anybody.
 //!
-//! The broker writes it ([`encode`], [`Publisher`]); every process that looks up a name maps it
+//! The broker writes it ([`encode()`], [`Publisher`]); every process that looks up a name maps it
 //! read-only ([`Reader`]). It is derived from the broker's store and never an input to it.
 //!
 //! - [`mod@format`] says what lies where in the file, and in which version;

@@ -71,7 +71,7 @@ unsafe impl Send for Published {}
 unsafe impl Sync for Published {}
 
 impl Published {
-    /// Writes `bytes` (of [`super::encode`]) to `path`, by way of a temporary file beside it.
+    /// Writes `bytes` (of [`super::encode()`]) to `path`, by way of a temporary file beside it.
     pub fn write(path: &Path, bytes: &[u8], valid_until_ms: u64) -> io::Result<Self> {
         let temporary = temporary(path);
         match Self::write_to(&temporary, bytes, valid_until_ms).and_then(|new| {

@@ -20,8 +20,8 @@
 //! is often zero even where many threads read without pause.
 //!
 //! A counter that never comes to zero (a thread was ended inside a lookup) would keep every
-//! mapping for ever. So no more than [`MAX_RETIRED`] wait: then the oldest is abandoned
-//! ([`Mapping::abandon`]), which costs addresses but no memory, and a reader that still is in it
+//! mapping for ever. So no more than `MAX_RETIRED` wait: then the oldest is abandoned
+//! (`Mapping::abandon`), which costs addresses but no memory, and a reader that still is in it
 //! finds nothing there, sees that it is not fresh, and asks again.
 //!
 //! # fork(2)
@@ -149,7 +149,8 @@ impl Reader {
         self.find(Key::Gid(gid), |m| m.group_by_gid(gid, out))
     }
 
-    /// The user's supplementary group ids into `each`, as [`Mapping::group_ids_of`] does; once.
+    /// The user's supplementary group ids into `each`, as [`Mapping::group_ids_of`] does. None is
+    /// given twice: `each` is not called before the user is found.
     pub fn group_ids_of(&self, name: &[u8], mut each: impl FnMut(u32) -> bool) -> Answer<()> {
         self.find(Key::UserName(name), |m| m.group_ids_of(name, &mut each))
     }
@@ -164,7 +165,7 @@ impl Reader {
         self.pin().mapping().map(|m| m.view().has_login_programs())
     }
 
-    /// Whether this process has ever seen a snapshot here.
+    /// Whether there is a snapshot, fresh or not: a broker was here once.
     pub fn has_snapshot(&self) -> bool {
         self.pin().mapping().is_some()
     }
@@ -212,9 +213,10 @@ impl Reader {
         }
         match search(mapping) {
             Lookup::Found(Ok(found)) => Some(Answer::Found(found)),
+            // Freshness again, since the mapping may have been abandoned under us.
+            Lookup::Found(Err(_)) if only_fresh && !mapping.view().is_fresh(now) => None,
             Lookup::Found(Err(_)) => Some(Answer::Refused),
             Lookup::TooSmall => Some(Answer::TooSmall),
-            // Again, since the mapping may have been abandoned under us.
             Lookup::Absent if !mapping.view().is_fresh(now) => None,
             Lookup::Absent if mapping.view().complete() => Some(Answer::Absent),
             Lookup::Absent => Some(Answer::Unknown),
@@ -380,7 +382,7 @@ impl Reader {
         };
         if REGISTERED.iter().find(free).is_some() && !INSTALLED.swap(true, Ordering::SeqCst) {
             // SAFETY: the handler is a function of this object, which stays (see above); it only
-            // stores to atomics and a Vec header, which a child may do (pthread_atfork(3)).
+            // stores to atomics, which a child may do (pthread_atfork(3)).
             unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
         }
     }
