@@ -192,10 +192,8 @@ impl Machine {
         if there.as_ref().is_some_and(|meta| !meta.is_dir()) {
             return bad(format!("{shown} is not a directory."), "Remove it; the broker makes the directory.".into());
         }
-        if let Some(owner) = there.map(|meta| meta.uid())
-            && owner != self.root_uid
-            && self.broker_uid() != Some(owner)
-        {
+        let strange = |owner: &u32| *owner != self.root_uid && self.broker_uid() != Some(*owner);
+        if let Some(owner) = there.map(|meta| meta.uid()).filter(strange) {
             let user = &self.paths.user;
             return bad(
                 format!("{shown} belongs to uid {owner}, who is neither root nor {user}."),

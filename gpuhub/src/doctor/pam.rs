@@ -35,9 +35,8 @@ pub fn stacks(tree: &Tree) -> Part {
         })
         .collect();
     // JupyterHub asks for a service that no package brings; then this one is asked.
-    if !checked.contains(&"jupyterhub")
-        && let Some((_, what)) = problems(tree, "other").into_iter().find(|(fatal, _)| *fatal)
-    {
+    let fatal = problems(tree, "other").into_iter().find(|(fatal, _)| *fatal);
+    if let (false, Some((_, what))) = (checked.contains(&"jupyterhub"), fatal) {
         let what =
             format!("{what} (PAM service other, which JupyterHub gets, since /etc/pam.d/jupyterhub is not there).");
         findings.push(Finding::note("pam-stack", what, REMEDY));
