@@ -22,16 +22,55 @@ pub const EXTRA_GIDS: &str = "/etc/gpuhub/extra-gids";
 /// process that looks up a name.
 const MAX_FILE: u64 = 4 << 20;
 
-/// A set of local names and ids: names as hashes (keyed, so that nobody can craft a collision),
-/// all sorted, so that asking takes no allocation.
+/// A set of local names and ids. Asking takes no allocation, and of what is certainly not local
+/// (nearly everything that is asked) a few nanoseconds.
 #[derive(Debug)]
 pub struct LocalAccounts {
     hasher: RandomState,
-    users: Vec<u64>,
-    uids: Vec<u32>,
-    groups: Vec<u64>,
-    gids: Vec<u32>,
-    extra: Vec<u32>,
+    users: Names,
+    uids: Ids,
+    groups: Names,
+    gids: Ids,
+    extra: Ids,
+}
+
+/// Names as hashes (keyed, so that nobody can craft a collision), sorted.
+#[derive(Debug, Default)]
+struct Names {
+    hashes: Vec<u64>,
+    /// A bit for every [`shape`] that there is: without it the hash need not be computed.
+    shapes: [u64; 16],
+}
+
+impl Names {
+    fn add(&mut self, name: &[u8], hasher: &RandomState) {
+        self.hashes.push(hasher.hash_one(name));
+        let (word, bit) = shape(name);
+        self.shapes.iter_mut().skip(word).take(1).for_each(|w| *w |= bit);
+    }
+
+    fn has(&self, name: &[u8], hasher: &RandomState) -> bool {
+        let (word, bit) = shape(name);
+        self.shapes.get(word).is_some_and(|w| w & bit != 0) && self.hashes.binary_search(&hasher.hash_one(name)).is_ok()
+    }
+}
+
+/// One of 1024 shapes, by length, first and last byte: a place among 16 words, and a bit.
+fn shape(name: &[u8]) -> (usize, u64) {
+    let byte = |b: Option<&u8>| b.copied().map_or(0, usize::from);
+    let n = name.len().wrapping_mul(89) ^ byte(name.first()).wrapping_mul(37) ^ byte(name.last()).wrapping_mul(11);
+    (n / 64 % 16, 1 << (n % 64))
+}
+
+/// Ids, sorted.
+#[derive(Debug, Default)]
+struct Ids(Vec<u32>);
+
+impl Ids {
+    /// People's ids lie above all local ones on most machines.
+    fn has(&self, id: u32) -> bool {
+        self.0.last().is_some_and(|last| id <= *last) && self.0.binary_search(&id).is_ok()
+    }
 }
 
 impl LocalAccounts {
@@ -49,32 +88,32 @@ impl LocalAccounts {
         let mut extra: Vec<u32> =
             extra.lines().filter_map(|l| l.split('#').next()?.trim().parse().ok()).filter(|g| *g != 0).collect();
         extra.sort_unstable();
-        Self { hasher, users, uids, groups, gids, extra }
+        Self { hasher, users, uids, groups, gids, extra: Ids(extra) }
     }
 
     /// Whether /etc/passwd has this name.
     pub fn has_user(&self, name: &[u8]) -> bool {
-        self.users.binary_search(&self.hasher.hash_one(name)).is_ok()
+        self.users.has(name, &self.hasher)
     }
 
     /// Whether /etc/passwd has this uid.
     pub fn has_uid(&self, uid: u32) -> bool {
-        self.uids.binary_search(&uid).is_ok()
+        self.uids.has(uid)
     }
 
     /// Whether /etc/group has this name.
     pub fn has_group(&self, name: &[u8]) -> bool {
-        self.groups.binary_search(&self.hasher.hash_one(name)).is_ok()
+        self.groups.has(name, &self.hasher)
     }
 
     /// Whether /etc/group has this gid.
     pub fn has_gid(&self, gid: u32) -> bool {
-        self.gids.binary_search(&gid).is_ok()
+        self.gids.has(gid)
     }
 
     /// Whether root's list opens this local gid to people of ours.
     pub fn allows_gid(&self, gid: u32) -> bool {
-        self.extra.binary_search(&gid).is_ok()
+        self.extra.has(gid)
     }
 }
 
@@ -92,17 +131,17 @@ fn has_passwd_line(text: &[u8], name: &[u8]) -> bool {
     text.split(|b| *b == b'\n').any(|line| line.split(|b| *b == b':').next() == Some(name))
 }
 
-fn columns(text: &str, hasher: &RandomState) -> (Vec<u64>, Vec<u32>) {
-    let (mut names, mut ids) = (Vec::new(), Vec::new());
+fn columns(text: &str, hasher: &RandomState) -> (Names, Ids) {
+    let (mut names, mut ids) = (Names::default(), Vec::new());
     for line in text.lines() {
         let mut fields = line.split(':');
         let Some(name) = fields.next().filter(|n| !n.is_empty() && !n.starts_with('#')) else { continue };
-        names.push(hasher.hash_one(name.as_bytes()));
+        names.add(name.as_bytes(), hasher);
         ids.extend(fields.nth(1).and_then(|id| id.trim().parse::<u32>().ok()));
     }
-    names.sort_unstable();
+    names.hashes.sort_unstable();
     ids.sort_unstable();
-    (names, ids)
+    (names, Ids(ids))
 }
 
 fn read_capped(path: &str) -> String {
@@ -136,6 +175,17 @@ mod tests {
         assert!(l.has_uid(0) && l.has_uid(1000) && !l.has_uid(1001));
         assert!(l.has_group(b"video") && l.has_gid(44) && !l.has_gid(45));
         assert!(l.allows_gid(44) && !l.allows_gid(0));
+    }
+
+    #[test]
+    fn many_names_are_all_known_and_no_others() {
+        let passwd: String = (0..2000).map(|n| format!("name{n}:x:{}:{}::/:/s\n", n * 3, n)).collect();
+        let l = LocalAccounts::from_texts(&passwd, "", "");
+        for n in 0..2000 {
+            assert!(l.has_user(format!("name{n}").as_bytes()) && !l.has_user(format!("nome{n}").as_bytes()));
+            assert!(l.has_uid(n * 3) && !l.has_uid(n * 3 + 1));
+        }
+        assert!(!l.has_uid(u32::MAX) && !l.has_gid(0) && !l.has_group(b"name1"));
     }
 
     #[test]

@@ -41,6 +41,34 @@ impl fmt::Display for BadName {
 
 impl std::error::Error for BadName {}
 
+/// May stand in a user name: `A-Za-z0-9._@+-`.
+const IN_USER: u8 = 1;
+/// May stand in a group name: the same, and the space.
+const IN_GROUP: u8 = 2;
+/// Is a digit.
+const DIGIT: u8 = 4;
+
+/// What each byte is.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut rest: &mut [u8] = &mut classes;
+    let mut b = 0u8;
+    while let Some((class, more)) = rest.split_first_mut() {
+        if b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'@' | b'+' | b'-') {
+            *class = IN_USER | IN_GROUP;
+        }
+        if b == b' ' {
+            *class = IN_GROUP;
+        }
+        if b.is_ascii_digit() {
+            *class |= DIGIT;
+        }
+        rest = more;
+        b = b.wrapping_add(1);
+    }
+    classes
+};
+
 fn check(bytes: &[u8], inner_space: bool) -> Result<(), BadName> {
     let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
         return Err(BadName::Empty);
@@ -48,14 +76,16 @@ fn check(bytes: &[u8], inner_space: bool) -> Result<(), BadName> {
     if bytes.len() > MAX_NAME {
         return Err(BadName::TooLong);
     }
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"._@+-".contains(b);
-    if !bytes.iter().all(|b| plain(b) || (inner_space && *b == b' ')) {
+    // What all bytes have in common. A group of 100,000 members is vetted in one lookup, so there
+    // is one pass and no search in it.
+    let all = bytes.iter().fold(u8::MAX, |all, b| all & CLASSES.get(usize::from(*b)).copied().unwrap_or(0));
+    if all & (if inner_space { IN_GROUP } else { IN_USER }) == 0 {
         return Err(BadName::BadByte);
     }
     if b"-.+@ ".contains(first) || *last == b' ' {
         return Err(BadName::BadStart);
     }
-    if bytes.iter().all(u8::is_ascii_digit) {
+    if all & DIGIT != 0 {
         return Err(BadName::AllDigits);
     }
     Ok(())

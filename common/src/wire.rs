@@ -231,7 +231,7 @@ pub struct Context {
 
 /// What a conversation is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum Purpose {
     /// pam_authenticate(3).
     Authenticate,
@@ -279,7 +279,7 @@ pub struct Step {
 
 /// See [`Step`].
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum Next {
     /// Ask the person, and send [`Call::Answer`].
     Prompt(Prompt),
@@ -345,7 +345,7 @@ pub struct CloseSession {
 
 /// How a call ended, in PAM's words (pam(3)); [`Code::pam`] gives the number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum Code {
     /// PAM_SUCCESS.
     Success,
@@ -411,7 +411,7 @@ impl Code {
 
 /// Administration of the builtin directory.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum Admin {
     /// `gpuhub user add`.
     UserAdd(NewUser),
@@ -486,9 +486,9 @@ pub struct Membership {
 
 /// Reply to [`Call::Admin`].
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum AdminReply {
-    /// Done; of a new user or group, the entry as it is now known.
+    /// Done.
     Done(Nothing),
     /// Refused; a sentence for the administrator.
     Refused(String),

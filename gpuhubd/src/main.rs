@@ -8,6 +8,7 @@ use gpuhubd::idmap::Idmap;
 use gpuhubd::privileges::{self, Paths};
 use gpuhubd::provider::Provider;
 use gpuhubd::provider::builtin::{self, BuiltinProvider, PasswordRule};
+use gpuhubd::provider::ldap::LdapProvider;
 use gpuhubd::provider::oidc::OidcProvider;
 use gpuhubd::server::{self, Policy};
 use gpuhubd::store::Store;
@@ -90,7 +91,7 @@ fn providers(configs: Vec<ProviderConfig>) -> Result<Vec<Arc<dyn Provider>>, Str
         .into_iter()
         .map(|config| -> Result<Arc<dyn Provider>, String> {
             match config {
-                ProviderConfig::Ldap(c) => Err(format!("{}: LDAP is not built in yet", c.name)),
+                ProviderConfig::Ldap(c) => Ok(Arc::new(LdapProvider::new(&c)?)),
                 ProviderConfig::Oidc(c) => Ok(Arc::new(OidcProvider::new(*c)?)),
             }
         })

@@ -63,8 +63,7 @@ impl Nss {
 
     /// getpwnam(3).
     pub(crate) fn user_by_name(&self, name: &[u8], out: &mut Out<'_>) -> Result<UserEntry, Miss> {
-        let name = legal(name, name::is_user_name)?;
-        let login = match self.reader.user_by_name(name.as_bytes(), out) {
+        let login = match self.reader.user_by_name(name, out) {
             // Whom a complete snapshot does not have may yet have a provisional entry.
             Answer::Absent => self.is_before_login().then_some(true).ok_or(Miss::NotFound)?,
             answer => match known(answer)? {
@@ -72,6 +71,7 @@ impl Nss {
                 None => self.is_before_login(),
             },
         };
+        let name = legal(name, name::is_user_name)?;
         let query = UserQuery { name: Some(name.to_owned()), uid: None, login };
         let (UserReply { user }, local) = self.ask(
             |client, time| client.call(Call::GetUser(query), time),
@@ -83,11 +83,11 @@ impl Nss {
 
     /// getpwuid(3).
     pub(crate) fn user_by_uid(&self, uid: u32, out: &mut Out<'_>) -> Result<UserEntry, Miss> {
-        if !id::is_allowed(uid) {
-            return Err(Miss::NotFound);
-        }
         if let Some(entry) = known(self.reader.user_by_uid(uid, out))? {
             return Ok(entry);
+        }
+        if !id::is_allowed(uid) {
+            return Err(Miss::NotFound);
         }
         let query = UserQuery { name: None, uid: Some(uid), login: false };
         let (UserReply { user }, local) =
@@ -97,10 +97,10 @@ impl Nss {
 
     /// getgrnam(3).
     pub(crate) fn group_by_name(&self, name: &[u8], out: &mut Out<'_>) -> Result<GroupEntry, Miss> {
-        let name = legal(name, name::is_group_name)?;
-        if let Some(entry) = known(self.reader.group_by_name(name.as_bytes(), out))? {
+        if let Some(entry) = known(self.reader.group_by_name(name, out))? {
             return Ok(entry);
         }
+        let name = legal(name, name::is_group_name)?;
         if name::is_power_group(name.as_bytes()) {
             return Err(Miss::NotFound);
         }
@@ -130,10 +130,10 @@ impl Nss {
     /// The supplementary group ids of getgrouplist(3), one by one into `each`, which ends the walk
     /// by returning false.
     pub(crate) fn group_ids_of(&self, name: &[u8], mut each: impl FnMut(u32) -> bool) -> Result<(), Miss> {
-        let name = legal(name, name::is_user_name)?;
-        if let Some(()) = known(self.reader.group_ids_of(name.as_bytes(), &mut each))? {
+        if let Some(()) = known(self.reader.group_ids_of(name, &mut each))? {
             return Ok(());
         }
+        let name = legal(name, name::is_user_name)?;
         let call = Call::GetGroupIds(NameQuery { name: name.to_owned() });
         let (GroupIdsReply { gids }, local) =
             self.ask(|client, time| client.call(call, time), false, |local| !local.has_user(name.as_bytes()))?;
@@ -203,7 +203,7 @@ impl Nss {
     }
 }
 
-/// The name as text, if it is one. Names of ours are ASCII.
+/// The name as text, if it can be one of ours: else nobody need be asked.
 fn legal(name: &[u8], is_legal: fn(&[u8]) -> bool) -> Result<&str, Miss> {
     if !is_legal(name) {
         return Err(Miss::NotFound);

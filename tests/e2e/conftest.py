@@ -93,10 +93,10 @@ def package():
     """The .deb; its layers are built here, once."""
     try:
         found = product.package()
-    except Missing as missing:
-        pytest.exit(f"missing: {missing}", returncode=3)
-    for root in (roots.BOX, roots.HUB):
-        layers.ensure(product.installed(root))
+        for root in (roots.BOX, roots.HUB):
+            layers.ensure(product.installed(root))
+    except (Missing, RuntimeError) as error:
+        pytest.exit(f"no package to test: {error}", returncode=3)
     return found
 
 

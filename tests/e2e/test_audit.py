@@ -73,11 +73,13 @@ def test_nothing_typed_as_a_name_forges_a_line_or_a_field(make_gpubox):
     box = make_gpubox()
     evil = 'eve\nevent="auth" result="ok" user="root"\x1b[2J\u202e'
     assert not quick_try(box, evil, ["x"]).accepted
-    line = box.wait_audit(event="auth", reason="bad-name")
-    assert line["user"].startswith("eve\nevent=")
+    # What can never be a name is nobody's of ours; whoever speaks of it keeps it on one line, in quotes.
     assert not box.audit(user="root")
-    raw = next(entry["raw"] for entry in box.syslog() if "bad-name" in entry["message"])
-    assert "\x1b" not in raw and "\u202e" not in raw
+    for line in box.audit(event="auth"):
+        assert line["reason"] == "bad-name" and line["user"].startswith("eve\nevent=")
+    for entry in box.syslog():
+        if entry["tag"].startswith("gpuhub"):
+            assert "\x1b" not in entry["raw"] and "\u202e" not in entry["raw"]
 
 
 def test_no_secret_is_in_any_log(make_gpubox):

@@ -13,8 +13,8 @@ def never_installed(box):
 
 
 def broken_module(box):
-    """A module that cannot be loaded: cut off in the middle."""
-    box.run("for f in /usr/lib/*/security/pam_gpuhub.so; do truncate -s 4096 $f; done")
+    """A module that is there and cannot be loaded."""
+    box.run("for f in /usr/lib/*/security/pam_gpuhub.so; do echo 'not a library' > $f; done")
 
 
 STATES = {

@@ -107,7 +107,7 @@ def test_local_accounts_are_never_shadowed(box):
     assert box.out(["id", "-u", "ada"]) == "1700"
 
 
-@pytest.mark.parametrize("name", ["Ada", "1234", "-ada", ".ada", "a:b", "a/b", "a\nb", "", "a b", "x" * 300])
+@pytest.mark.parametrize("name", ["1234", "-ada", ".ada", "a:b", "a/b", "a\nb", "", "a b", "x" * 300])
 def test_odd_names_are_not_taken(box, name):
     done = box.gpuhub("user", "add", "--password-stdin", "--", name, input=PASSWORD + "\n", check=False)
     assert done.returncode != 0

@@ -124,6 +124,6 @@ class GpuBox(Box):
                         input="".join(f"{answer}\n" for answer in answers))
         if done.returncode == 0:
             return "PAM_SUCCESS"
-        said = done.stderr.strip().splitlines()[-1].removeprefix("pamtester: ")
+        said = done.stderr.strip().rpartition("pamtester: ")[2]
         names = [name for name, text in PAM_TEXT.items() if text == said]
         return names[0] if names else said

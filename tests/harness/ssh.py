@@ -17,7 +17,8 @@ from .box import Box
 from .lan import Lan
 
 SOURCE = "127.0.9.9"        # where the person sits; `source=` chooses another
-_QUIET = ["-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "-oLogLevel=ERROR",
+# Not quieter than INFO: what PAM says at the end of a refused login comes as a log line of the client.
+_QUIET = ["-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "-oLogLevel=INFO",
           "-oConnectTimeout=10", "-oNumberOfPasswordPrompts=1"]
 
 DEVICE_PROMPT = r"Press Enter when you have signed in: $"
@@ -85,7 +86,8 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        return self.screen.replace("\r\n", "\n").replace("\r", "")
+        screen = self.screen.replace("\r\n", "\n").replace("\r", "")
+        return re.sub(r"^Warning: Permanently added .*\n", "", screen, flags=re.M)
 
     def finish(self, timeout: float = 30) -> Session:
         """Waits for ssh to end."""
@@ -152,6 +154,9 @@ def authorize_key(box: Box, user: str, home: str) -> None:
 
 
 # ---- many tries, without a process for each ------------------------------------------------------
+
+# A stranger's client does not tidy names up before it sends them; neither does ours.
+asyncssh.connection.saslprep = lambda text: text
 
 
 @dataclass

@@ -16,11 +16,7 @@ impl Engine {
     /// pam_acct_mgmt(3): stateless, since JupyterHub asks on a new handle and a key login never
     /// authenticated. Asks the directory now.
     pub async fn account(&self, context: &Context) -> Verdict {
-        let mut event = Event::ok("account");
-        event.detail = context.ssh_auth_info.as_deref().and_then(public_key);
-        if event.detail.is_some() {
-            event.method = Some(Method::PublicKey.as_str());
-        }
+        let mut event = by_key(Event::ok("account"), context);
         let outcome = match UserName::new(&context.user) {
             Ok(name) => self.may_enter(&name, &mut event).await,
             Err(_) => Err(Reason::BadName.into()),
@@ -131,7 +127,12 @@ impl Engine {
         self.store.open_session(&session).map_err(|_| LookupError::Unavailable)?;
         let backend = self.store.person(&context.user).ok().flatten().map(|k| k.provider);
         self.audit.log(event_of(
-            Event { uid: Some(session.uid), backend, session: Some(id.clone()), ..Event::ok("session-open") },
+            Event {
+                uid: Some(session.uid),
+                backend,
+                session: Some(id.clone()),
+                ..by_key(Event::ok("session-open"), context)
+            },
             context,
         ));
         ready.session = Some(id);
@@ -156,6 +157,15 @@ impl Engine {
             ..event_of(Event::ok("session-close"), c)
         });
         Ok(())
+    }
+}
+
+/// Adds the key of a public-key login. OpenSSH tells it at the opening of the session (and in
+/// pam_acct_mgmt only of methods that were completed before the last), so there the audit log has it.
+fn by_key(event: Event, context: &Context) -> Event {
+    match context.ssh_auth_info.as_deref().and_then(public_key) {
+        Some(key) => Event { method: Some(Method::PublicKey.as_str()), detail: Some(key), ..event },
+        None => event,
     }
 }
 

@@ -1,1 +1,0 @@
-//! LDAP (being written).

@@ -1,0 +1,264 @@
+//! Which connection an operation goes over: the kept service connection for searches, a few kept
+//! ones for binds, and the next server when one fails.
+//!
+//! No lock is held while anything travels: a connection is taken out, or its handle is shared.
+//! A search may be asked once more over a fresh connection. A password is sent once: when its
+//! answer is lost, nobody knows what the server counted.
+
+use super::entry::Entry;
+use super::link::{Answer, Link, Query};
+use super::server::Server;
+use super::trouble::Trouble;
+use crate::config::LdapConfig;
+use crate::model::Unavailable;
+use rustls::ClientConfig;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
+
+/// Connections that are kept for binds.
+const KEPT: usize = 4;
+
+/// A bind connection that was not used for so long is closed: what stands between us and the
+/// server may have forgotten it, and a password must not be the first to find out.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// A service connection to other than the first server is replaced after so long, so that we
+/// come back.
+const AWAY: Duration = Duration::from_secs(900);
+
+/// The servers of one directory and the connections to them.
+pub(super) struct Directory {
+    /// In the order of the configuration.
+    pub(super) servers: Vec<Server>,
+    tls: Arc<ClientConfig>,
+    account: Option<Account>,
+    connect_timeout: Duration,
+    timeout: Duration,
+    service: Mutex<Option<Arc<Link>>>,
+    idle: Mutex<Vec<(Link, Instant)>>,
+}
+
+/// Who searches.
+struct Account {
+    dn: String,
+    password: Zeroizing<String>,
+}
+
+/// A step of making a connection, for [`super::check`].
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// No connection.
+    Connect(Trouble),
+    /// The service account was refused.
+    Bind(Trouble),
+}
+
+impl Directory {
+    pub(super) fn new(config: &LdapConfig) -> Result<Self, String> {
+        if config.urls.is_empty() {
+            return Err("no urls".into());
+        }
+        let servers = config.urls.iter().map(|u| Server::new(u, config.start_tls)).collect::<Result<_, _>>()?;
+        let account = match (&config.bind_dn, &config.bind_password_file) {
+            (None, _) => None,
+            (Some(dn), Some(file)) => {
+                let password = file.secret().expose_str().ok_or("the password of bind_dn is not UTF-8")?;
+                if dn.is_empty() || password.is_empty() {
+                    return Err("bind_dn or its password is empty".into());
+                }
+                Some(Account { dn: dn.clone(), password: Zeroizing::new(password.to_owned()) })
+            }
+            (Some(_), None) => return Err("bind_dn has no bind_password_file".into()),
+        };
+        Ok(Self {
+            servers,
+            tls: crate::tls::client_config(config.ca_file.as_deref())?,
+            account,
+            connect_timeout: config.connect_timeout.0,
+            timeout: config.timeout.0,
+            service: Mutex::new(None),
+            idle: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Searches; once more over a fresh connection, perhaps of another server, if the first try
+    /// had no answer.
+    pub(super) async fn search(&self, query: Query) -> Result<Vec<Entry>, Unavailable> {
+        let mut whys = Vec::new();
+        for _ in 0..2 {
+            let link = match self.service().await {
+                Ok(link) => link,
+                Err(why) => {
+                    whys.push(why);
+                    break;
+                }
+            };
+            match link.search(query.clone(), self.timeout).await {
+                Ok(entries) => return Ok(entries),
+                Err(trouble) => {
+                    whys.push(self.failed(link.server, &trouble));
+                    if !trouble.is_of_the_server() {
+                        break;
+                    }
+                    self.forget(&link);
+                }
+            }
+        }
+        Err(Unavailable(whys.join("; then ")))
+    }
+
+    /// Binds, once, over a connection that nobody else uses.
+    pub(super) async fn bind(&self, dn: &str, password: &Zeroizing<String>) -> Result<Answer, Unavailable> {
+        let mut link = match self.take_idle() {
+            Some(link) => link,
+            None => self.open(false).await.map_err(Unavailable)?,
+        };
+        match link.bind(dn, password, self.timeout).await {
+            Ok(answer) => {
+                self.keep_idle(link);
+                Ok(answer)
+            }
+            Err(trouble) => Err(Unavailable(self.failed(link.server, &trouble))),
+        }
+    }
+
+    /// Binds with the old password over a connection of its own and changes it there. The
+    /// second answer is absent where the first is no success.
+    pub(super) async fn change_password(
+        &self,
+        dn: &str,
+        old: &Zeroizing<String>,
+        new: &Zeroizing<String>,
+    ) -> Result<(Answer, Option<Answer>), Unavailable> {
+        let mut link = self.open(false).await.map_err(Unavailable)?;
+        let server = link.server;
+        let lost = |trouble| Unavailable(self.failed(server, &trouble));
+        let bound = link.bind(dn, old, self.timeout).await.map_err(lost)?;
+        if bound.result.rc != 0 {
+            return Ok((bound, None));
+        }
+        let changed = link.change_password(dn, old, new, self.timeout).await.map_err(lost)?;
+        Ok((bound, Some(changed)))
+    }
+
+    /// One connection to one server, for [`super::check`] and [`Directory::open`].
+    pub(super) async fn connect(&self, index: usize, as_service: bool) -> Result<Link, Failure> {
+        let server = self.servers.get(index).ok_or_else(|| Failure::Connect(Trouble::Lost("no such server".into())))?;
+        let mut link = Link::open(index, server, &self.tls, self.connect_timeout).await.map_err(Failure::Connect)?;
+        if let Some(account) = self.account.as_ref().filter(|_| as_service) {
+            let bound = link.bind(&account.dn, &account.password, self.timeout).await.map_err(Failure::Connect)?;
+            if bound.result.rc != 0 {
+                return Err(Failure::Bind(Trouble::Refused(Box::new(bound.result))));
+            }
+        }
+        Ok(link)
+    }
+
+    /// The deadline of one operation.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Who searches, if not anybody.
+    pub(super) fn bind_dn(&self) -> Option<&str> {
+        self.account.as_ref().map(|a| a.dn.as_str())
+    }
+
+    /// The service connection, shared by all searches.
+    async fn service(&self) -> Result<Arc<Link>, String> {
+        let kept = lock(&self.service).clone().filter(|link| !link.is_dead());
+        let away = |link: &Link| link.server != 0 && link.opened.elapsed() > AWAY;
+        if let Some(link) = kept.as_ref().filter(|link| !away(link)) {
+            return Ok(link.clone());
+        }
+        let link = match (self.open(true).await, kept) {
+            (Ok(link), _) => Arc::new(link),
+            (Err(_), Some(old)) => return Ok(old),
+            (Err(why), None) => return Err(why),
+        };
+        *lock(&self.service) = Some(link.clone());
+        Ok(link)
+    }
+
+    /// A connection to the first server that gives one.
+    async fn open(&self, as_service: bool) -> Result<Link, String> {
+        let mut whys = Vec::new();
+        for index in Server::order(&self.servers, Instant::now())? {
+            match self.connect(index, as_service).await {
+                Ok(link) => {
+                    if let Some(server) = self.servers.get(index) {
+                        server.is_up();
+                    }
+                    return Ok(link);
+                }
+                Err(Failure::Connect(trouble)) => whys.push(self.failed(index, &trouble)),
+                Err(Failure::Bind(trouble)) => {
+                    let why = format!("refused bind_dn: {trouble}");
+                    whys.push(self.down(index, true, why));
+                    if !trouble.is_of_the_server() {
+                        // Another server would count one more failure of the service account.
+                        break;
+                    }
+                }
+            }
+        }
+        Err(whys.join("; "))
+    }
+
+    /// Remembers what happened to a server, and says so for the administrator.
+    fn failed(&self, index: usize, trouble: &Trouble) -> String {
+        if trouble.is_of_the_server() {
+            return self.down(index, trouble.is_slow(), trouble.to_string());
+        }
+        format!("{} {trouble}", self.url(index))
+    }
+
+    fn down(&self, index: usize, slow: bool, why: String) -> String {
+        if slow {
+            // Whoever comes next shall not wait on an old connection for what hangs.
+            lock(&self.idle).retain(|(link, _)| link.server != index);
+            let mut service = lock(&self.service);
+            if service.as_ref().is_some_and(|link| link.server == index) {
+                *service = None;
+            }
+        }
+        let told = format!("{} {why}", self.url(index));
+        if let Some(server) = self.servers.get(index) {
+            server.is_down(slow, why);
+        }
+        told
+    }
+
+    fn url(&self, index: usize) -> &str {
+        self.servers.get(index).map_or("", |s| &s.url)
+    }
+
+    fn forget(&self, link: &Arc<Link>) {
+        let mut service = lock(&self.service);
+        if service.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, link)) {
+            *service = None;
+        }
+    }
+
+    fn take_idle(&self) -> Option<Link> {
+        let mut idle = lock(&self.idle);
+        idle.retain(|(link, since)| {
+            !link.is_dead() && since.elapsed() < IDLE && (link.server == 0 || link.opened.elapsed() < AWAY)
+        });
+        idle.pop().map(|(link, _)| link)
+    }
+
+    /// It stays bound as whoever was last; the next bind begins by undoing that (RFC 4511 §4.2.1),
+    /// and nothing but binds is ever done on it.
+    fn keep_idle(&self, link: Link) {
+        let mut idle = lock(&self.idle);
+        if idle.len() < KEPT && !link.is_dead() {
+            idle.push((link, Instant::now()));
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

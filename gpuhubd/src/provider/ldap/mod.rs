@@ -1,0 +1,239 @@
+//! LDAP directories with RFC 2307 entries.
+//!
+//! ```text
+//! mod        what the engine asks, put together from:
+//! schema     which filters, which attributes, and what an entry means (pure); dn, entry
+//! password   what an answer to a bind means (pure); ppolicy reads the control in it
+//! directory  over which connection: kept ones, failover, never a password twice; server
+//! link       one connection, each operation in a task of its own with a deadline; trouble
+//! check      what the doctor tries
+//! ```
+//!
+//! A lookup takes at most `timeout` on a connection that hangs, and then for each other server
+//! `connect_timeout` and `timeout`. Passwords are wiped on our side; the LDAP library's own
+//! encoding of a bind is not.
+
+mod check;
+mod directory;
+mod dn;
+mod entry;
+mod link;
+mod password;
+mod ppolicy;
+mod schema;
+mod server;
+mod trouble;
+
+use super::{Authenticated, Provider, Which, Who};
+use crate::config::LdapConfig;
+use crate::finding::Finding;
+use crate::model::{Denied, DirectoryGroup, Method, Person, Reason, Standing, Unavailable};
+use async_trait::async_trait;
+use directory::Directory;
+use gpuhub_common::name::UserName;
+use gpuhub_common::secret::Secret;
+use ldap3::{Scope, dn_escape};
+use link::Query;
+use schema::Found;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use zeroize::Zeroizing;
+
+/// People or groups that one name or id may bring up: enough for other spellings of it.
+const MOST_NAMESAKES: usize = 10;
+
+/// Groups of one person.
+const MOST_GROUPS: usize = 10_000;
+
+/// A directory.
+pub struct LdapProvider {
+    name: String,
+    user_base: String,
+    group_base: String,
+    cache_ttl: Duration,
+    directory: Directory,
+    pace: password::Pace,
+}
+
+impl LdapProvider {
+    /// Checks the urls and reads the CA file; connects nowhere yet.
+    pub fn new(config: &LdapConfig) -> Result<Self, String> {
+        let base = |own: &Option<String>| own.as_ref().unwrap_or(&config.base).clone();
+        Ok(Self {
+            name: config.name.clone(),
+            user_base: base(&config.user_base),
+            group_base: base(&config.group_base),
+            cache_ttl: config.cache_ttl.0,
+            directory: Directory::new(config).map_err(|e| format!("provider {}: {e}", config.name))?,
+            pace: password::Pace::default(),
+        })
+    }
+
+    /// Somebody with her groups, and her DN.
+    async fn lookup(&self, who: Who<'_>) -> Result<Option<Found>, Unavailable> {
+        let entries = self.directory.search(self.query_person(schema::person_filter(who)));
+        let (found, groups) = match who {
+            // Both at once: the same two questions whether she exists or not.
+            Who::Name(name) => {
+                let groups = self.directory.search(self.query_groups(name.as_str()));
+                let (entries, groups) = tokio::join!(entries, groups);
+                (schema::person(&entries?, who, &self.name, now_s())?, groups)
+            }
+            Who::Uid(_) => {
+                let found = schema::person(&entries.await?, who, &self.name, now_s())?;
+                let groups = match &found {
+                    Some(f) => self.directory.search(self.query_groups(f.person.name.as_str())).await,
+                    None => Ok(Vec::new()),
+                };
+                (found, groups)
+            }
+        };
+        let Some(mut found) = found else { return Ok(None) };
+        found.person.groups = schema::claims(&groups?)?;
+        Ok(Some(found))
+    }
+
+    fn query_person(&self, filter: String) -> Query {
+        let (base, attributes) = (self.user_base.clone(), schema::PERSON);
+        Query { base, scope: Scope::Subtree, filter, attributes, most: MOST_NAMESAKES }
+    }
+
+    fn query_groups(&self, member: &str) -> Query {
+        let (base, attributes) = (self.group_base.clone(), schema::GROUP_OF_PERSON);
+        Query { base, scope: Scope::Subtree, filter: schema::groups_of(member), attributes, most: MOST_GROUPS }
+    }
+
+    /// A bind that fails, of nobody, with a password that may be anything.
+    async fn bind_nobody(&self, password: &Secret) {
+        let nobody = format!("uid={},{}", dn_escape(nobody()), self.user_base);
+        let text = password::text(password).unwrap_or_else(|| Zeroizing::new("-".into()));
+        let started = Instant::now();
+        // Whatever the answer is: it is nobody's.
+        if self.directory.bind(&nobody, &text).await.is_ok() {
+            if let Some(wait) = self.pace.nobody(started.elapsed()) {
+                tokio::time::sleep(wait).await;
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for LdapProvider {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "ldap"
+    }
+
+    fn method(&self) -> Method {
+        Method::Password
+    }
+
+    fn cache_ttl(&self) -> Option<Duration> {
+        Some(self.cache_ttl)
+    }
+
+    async fn find(&self, who: Who<'_>) -> Result<Option<Person>, Unavailable> {
+        Ok(self.lookup(who).await?.map(|found| found.person))
+    }
+
+    async fn find_group(&self, which: Which<'_>) -> Result<Option<DirectoryGroup>, Unavailable> {
+        let entries = self
+            .directory
+            .search(Query {
+                base: self.group_base.clone(),
+                scope: Scope::Subtree,
+                filter: schema::group_filter(which),
+                attributes: schema::GROUP,
+                most: MOST_NAMESAKES,
+            })
+            .await?;
+        schema::group(&entries, which)
+    }
+
+    /// Her entry is read again first: whom to bind as must not come from memory, where a DN may
+    /// meanwhile be another person's; and whether she is locked must be as of now.
+    async fn verify_password(&self, person: &Person, password: &Secret) -> Result<Authenticated, Denied> {
+        if password.is_empty() {
+            return Err(Reason::EmptyPassword.into());
+        }
+        let Some(found) = self.lookup(Who::Name(&person.name)).await? else {
+            self.bind_nobody(password).await;
+            return Err(Denied::because(Reason::UnknownUser, "her entry has gone"));
+        };
+        let Some(text) = password::text(password) else {
+            self.bind_nobody(password).await;
+            return Err(Denied::because(Reason::WrongPassword, "not UTF-8 text"));
+        };
+        let started = Instant::now();
+        let answer = self.directory.bind(&found.dn, &text).await?;
+        drop(text);
+        let standing = found.person.standing;
+        match password::verdict(&answer) {
+            Err(denied) if denied.reason == Reason::WrongPassword => {
+                self.pace.refused(started.elapsed());
+                // A server whose policy says nothing answers a locked account like this.
+                let reason = if standing == Standing::Locked { Reason::AccountLocked } else { Reason::WrongPassword };
+                return Err(Denied { reason, ..denied });
+            }
+            Err(denied) => return Err(denied),
+            Ok(()) => {}
+        }
+        if found.person.key != person.key {
+            return Err(Denied::because(Reason::NameTaken, format!("the name is now {}", found.person.key.subject)));
+        }
+        match standing {
+            Standing::Expired => Err(Denied::because(Reason::AccountExpired, "shadowExpire")),
+            Standing::Locked if !found.lock_may_be_over => {
+                Err(Denied::because(Reason::AccountLocked, "locked in her entry"))
+            }
+            // The server, who knows how long its locks last, has let her in.
+            Standing::Locked | Standing::Active => {
+                let person = Person { standing: Standing::Active, ..found.person };
+                Ok(Authenticated::verified(person, Method::Password))
+            }
+        }
+    }
+
+    async fn verify_decoy(&self, password: &Secret) {
+        if password.is_empty() {
+            return;
+        }
+        if let Ok(nobody) = UserName::new(&nobody()) {
+            if self.lookup(Who::Name(&nobody)).await.is_err() {
+                return;
+            }
+        }
+        self.bind_nobody(password).await;
+    }
+
+    async fn change_password(&self, person: &Person, old: &Secret, new: &Secret) -> Result<(), String> {
+        let away = |_| "The directory does not answer. Your password may not have been changed.".to_owned();
+        let (Some(old), Some(new)) = (password::text(old), password::text(new)) else {
+            return Err("Passwords of this directory are UTF-8 text and not empty.".into());
+        };
+        let found = self.lookup(Who::Name(&person.name)).await.map_err(away)?;
+        let Some(found) = found.filter(|f| f.person.key == person.key) else {
+            return Err("Your entry in the directory is no longer the same. Ask your administrator.".into());
+        };
+        let (bound, change) = self.directory.change_password(&found.dn, &old, &new).await.map_err(away)?;
+        password::changed(&bound, change.as_ref())
+    }
+
+    async fn check(&self) -> Vec<Finding> {
+        check::findings(&self.directory, &self.user_base).await
+    }
+}
+
+fn now_s() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// A name that nobody has. Without a source of randomness it is always the same nobody.
+fn nobody() -> String {
+    let mut bytes = [0; 8];
+    let _ = getrandom::fill(&mut bytes);
+    format!("nobody-{:016x}", u64::from_ne_bytes(bytes))
+}

@@ -1,0 +1,201 @@
+//! What the answer to a bind or a password change means. Pure.
+
+use super::link::Answer;
+use super::ppolicy::Fault;
+use super::trouble::{shortened, told};
+use crate::model::{Denied, Reason};
+use gpuhub_common::secret::Secret;
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// A password as LDAP carries it (RFC 4513 §5.1.3: UTF-8). `None` if it cannot be one; a NUL is
+/// refused because crypt(3) in a server would end there.
+pub(super) fn text(password: &Secret) -> Option<Zeroizing<String>> {
+    password.expose_str().filter(|p| !p.is_empty() && !p.contains('\0')).map(|p| Zeroizing::new(p.to_owned()))
+}
+
+/// Whether the password was hers and may be used. Success is result code 0 and nothing else
+/// (RFC 4511 §A.1).
+pub(super) fn verdict(answer: &Answer) -> Result<(), Denied> {
+    let result = &answer.result;
+    let because = |reason| Err(Denied::because(reason, told(result)));
+    match (result.rc, answer.policy.error) {
+        (_, Some(Fault::AccountLocked)) => because(Reason::AccountLocked),
+        // The server says this only of a password that was right.
+        (0 | 49, Some(Fault::PasswordExpired | Fault::ChangeAfterReset)) => because(Reason::PasswordExpired),
+        (0, _) => Ok(()),
+        // invalidCredentials; noSuchObject (deleted a moment ago) and inappropriateAuthentication
+        // (no password in the entry), where the server tells them apart.
+        (49 | 32 | 48, _) => because(Reason::WrongPassword),
+        // 389 Directory Server: "Exceed password retry limit", and "Account inactivated".
+        (19, _) => because(Reason::AccountLocked),
+        (53, _) if says(&result.text, &["inactivated", "locked", "disabled"]) => because(Reason::AccountLocked),
+        _ => because(Reason::BackendUnavailable),
+    }
+}
+
+fn says(text: &str, words: &[&str]) -> bool {
+    let text = text.to_ascii_lowercase();
+    words.iter().any(|word| text.contains(word))
+}
+
+/// What the person is told about her change.
+pub(super) fn changed(bound: &Answer, change: Option<&Answer>) -> Result<(), String> {
+    let Some(answer) = change else {
+        return Err(match verdict(bound).map_err(|d| d.reason) {
+            Err(Reason::PasswordExpired) => {
+                "Your password has expired, and the directory no longer lets you change it. Ask your administrator."
+            }
+            Err(Reason::WrongPassword) => "The old password is wrong.",
+            _ => "The directory does not let you change your password.",
+        }
+        .into());
+    };
+    if answer.result.rc == 0 {
+        return Ok(());
+    }
+    let why = match answer.policy.error {
+        Some(Fault::ModNotAllowed) => "The directory does not let you change your password.".into(),
+        Some(Fault::MustSupplyOld) => "The directory wants the old password.".into(),
+        Some(Fault::InsufficientQuality) => "The directory finds the new password too simple.".into(),
+        Some(Fault::TooShort) => "The new password is too short.".into(),
+        Some(Fault::TooYoung) => "The password was changed only a short time ago. Try again later.".into(),
+        Some(Fault::InHistory) => "You have used this password before. Choose another.".into(),
+        _ => match (answer.result.rc, answer.result.text.as_str()) {
+            // constraintViolation: servers without the control say the rule in words.
+            (19, rule) if !rule.is_empty() => format!("The directory refused the new password: {}", shortened(rule)),
+            (19, _) => "The directory refused the new password.".into(),
+            (50 | 53, _) => "The directory does not let you change your password.".into(),
+            (51 | 52, _) => "The directory cannot change passwords now. Try again later.".into(),
+            _ => "The directory did not change the password.".into(),
+        },
+    };
+    Err(why)
+}
+
+/// How long refused binds take. A server hashes the password of an entry that exists (argon2:
+/// tens of milliseconds) and answers at once for one that does not; a stranger must not see the
+/// difference, so a bind of nobody is followed by a wait: the difference of the two medians.
+#[derive(Debug, Default)]
+pub(super) struct Pace(Mutex<Latest>);
+
+#[derive(Debug, Default)]
+struct Latest {
+    refused: VecDeque<Duration>,
+    nobody: VecDeque<Duration>,
+}
+
+impl Pace {
+    /// So many binds of each kind are remembered.
+    const MEMORY: usize = 31;
+
+    /// What the timer cannot measure off: tokio's has milliseconds, and rounds up.
+    const TICK: Duration = Duration::from_millis(1);
+
+    /// A bind with a wrong password took so long.
+    pub(super) fn refused(&self, took: Duration) {
+        remember(&mut self.latest().refused, took);
+    }
+
+    /// A bind of nobody took so long. How long to wait now, if at all.
+    pub(super) fn nobody(&self, took: Duration) -> Option<Duration> {
+        let mut latest = self.latest();
+        remember(&mut latest.nobody, took);
+        let missing = median(&latest.refused).saturating_sub(median(&latest.nobody));
+        missing.checked_sub(Self::TICK / 2).filter(|wait| *wait >= Self::TICK / 2)
+    }
+
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn remember(latest: &mut VecDeque<Duration>, took: Duration) {
+    if latest.len() >= Pace::MEMORY {
+        latest.pop_front();
+    }
+    latest.push_back(took);
+}
+
+fn median(latest: &VecDeque<Duration>) -> Duration {
+    let mut sorted: Vec<_> = latest.iter().copied().collect();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ppolicy::{Policy, Warning};
+    use super::*;
+    use ldap3::LdapResult;
+
+    fn answer(rc: u32, text: &str, error: Option<Fault>) -> Answer {
+        let result = LdapResult { rc, matched: String::new(), text: text.into(), refs: vec![], ctrls: vec![] };
+        Answer { result, policy: Policy { warning: None, error } }
+    }
+
+    #[test]
+    fn verdicts() {
+        let reason = |rc, text, error| verdict(&answer(rc, text, error)).map_err(|d| d.reason);
+        assert_eq!(reason(0, "", None), Ok(()));
+        assert_eq!(reason(0, "", Some(Fault::ChangeAfterReset)), Err(Reason::PasswordExpired));
+        assert_eq!(reason(0, "", Some(Fault::AccountLocked)), Err(Reason::AccountLocked));
+        assert_eq!(reason(49, "", None), Err(Reason::WrongPassword));
+        assert_eq!(reason(49, "", Some(Fault::AccountLocked)), Err(Reason::AccountLocked));
+        assert_eq!(reason(49, "", Some(Fault::PasswordExpired)), Err(Reason::PasswordExpired));
+        assert_eq!(reason(19, "Exceed password retry limit.", None), Err(Reason::AccountLocked));
+        assert_eq!(reason(53, "Account inactivated. Contact", None), Err(Reason::AccountLocked));
+        assert_eq!(reason(53, "operation restricted", None), Err(Reason::BackendUnavailable));
+        for rc in [1, 2, 3, 5, 6, 8, 10, 13, 14, 50, 51, 52, 80, 118, 4_294_967_295] {
+            assert_eq!(reason(rc, "", None), Err(Reason::BackendUnavailable), "{rc}");
+        }
+    }
+
+    #[test]
+    fn a_warning_does_not_keep_anybody_out() {
+        let mut answer = answer(0, "", None);
+        answer.policy.warning = Some(Warning::GraceLogins(1));
+        assert_eq!(verdict(&answer), Ok(()));
+    }
+
+    #[test]
+    fn only_success_is_a_change() {
+        let bound = answer(0, "", None);
+        assert_eq!(changed(&bound, Some(&answer(0, "", None))), Ok(()));
+        for error in [None, Some(Fault::TooShort), Some(Fault::InHistory)] {
+            for rc in [1, 19, 49, 50, 53, 80] {
+                assert!(changed(&bound, Some(&answer(rc, "", error))).is_err());
+            }
+        }
+        assert!(changed(&answer(49, "", None), None).is_err());
+        assert!(changed(&bound, None).is_err());
+        let e = changed(&bound, Some(&answer(19, "too\x1b[2Jshort", None))).unwrap_err();
+        assert_eq!(e, "The directory refused the new password: too [2Jshort");
+    }
+
+    #[test]
+    fn passwords_that_cannot_be_sent() {
+        for bad in [&b""[..], b"a\0b", b"\xff"] {
+            assert!(text(&Secret::new(bad).unwrap()).is_none());
+        }
+        assert_eq!(text(&Secret::new("pässwort".as_bytes()).unwrap()).unwrap().as_str(), "pässwort");
+    }
+
+    #[test]
+    fn nobody_waits_for_what_somebody_takes_longer() {
+        let ms = Duration::from_millis;
+        let pace = Pace::default();
+        assert_eq!(pace.nobody(ms(5)), None, "nothing is known of anybody");
+        for n in 0..40 {
+            pace.refused(ms(20 + n % 3));
+        }
+        assert_eq!(pace.nobody(ms(5)), Some(ms(16) - Duration::from_micros(500)));
+        for _ in 0..40 {
+            let _ = pace.nobody(ms(21));
+        }
+        assert_eq!(pace.nobody(ms(1)), None, "they take the same; one quick answer changes nothing");
+        assert_eq!(pace.nobody(ms(900)), None);
+    }
+}

@@ -1,0 +1,231 @@
+//! RFC 2307: which entries are people and groups, and what they say. Pure: entries in, model out.
+//!
+//! What an entry says is passed on as it is, hostile or not; the engine vets it and audits what
+//! it refuses. Only what the model cannot hold at all (an illegal name) is dropped here, and what
+//! cannot be known (an id that is not readable) is "unavailable": to derive another id in its
+//! place would give her files to somebody else.
+
+use super::dn;
+use super::entry::Entry;
+use crate::model::{DirectoryGroup, GroupClaim, Person, PersonKey, Standing, Unavailable};
+use crate::provider::{Which, Who};
+use chrono::NaiveDate;
+use gpuhub_common::name::{GroupName, UserName};
+use ldap3::ldap_escape;
+
+/// Asked of a person's entry. The last three are operational: only who names them gets them.
+pub(super) const PERSON: &[&str] = &[
+    "uid",
+    "uidNumber",
+    "gidNumber",
+    "cn",
+    "gecos",
+    "homeDirectory",
+    "loginShell",
+    "shadowExpire",
+    "entryUUID",
+    "pwdAccountLockedTime",
+    "nsAccountLock",
+];
+
+/// Asked of the groups of somebody: not their members.
+pub(super) const GROUP_OF_PERSON: &[&str] = &["cn", "gidNumber"];
+
+/// Asked of a group's entry.
+pub(super) const GROUP: &[&str] = &["cn", "gidNumber", "memberUid"];
+
+/// Any person: for the doctor.
+pub(super) const ANY_PERSON: &str = "(objectClass=posixAccount)";
+
+const SECONDS_A_DAY: i64 = 86_400;
+
+/// `pwdAccountLockedTime` is when the account was locked; for how long is written in a policy
+/// that we cannot see from here. Such a lock counts for a day, and the server has the last word
+/// whenever there is a password to ask it about.
+const RECENT_S: i64 = SECONDS_A_DAY;
+
+/// The filter for a person.
+pub(super) fn person_filter(who: Who<'_>) -> String {
+    match who {
+        Who::Name(name) => person_by_name(name.as_str()),
+        Who::Uid(uid) => format!("(&(objectClass=posixAccount)(uidNumber={uid}))"),
+    }
+}
+
+/// The filter for somebody of this name, whatever it is.
+pub(super) fn person_by_name(name: &str) -> String {
+    format!("(&(objectClass=posixAccount)(uid={}))", ldap_escape(name))
+}
+
+/// The filter for the groups of this member.
+pub(super) fn groups_of(name: &str) -> String {
+    format!("(&(objectClass=posixGroup)(memberUid={}))", ldap_escape(name))
+}
+
+/// The filter for a group.
+pub(super) fn group_filter(which: Which<'_>) -> String {
+    match which {
+        Which::Name(name) => format!("(&(objectClass=posixGroup)(cn={}))", ldap_escape(name.as_str())),
+        Which::Gid(gid) => format!("(&(objectClass=posixGroup)(gidNumber={gid}))"),
+    }
+}
+
+/// A person, and what is needed to verify her password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Whom to bind as.
+    pub(super) dn: String,
+    /// She, without her groups.
+    pub(super) person: Person,
+    /// Whether the lock in her standing is one that ends by itself.
+    pub(super) lock_may_be_over: bool,
+}
+
+/// The one person among the entries of a search.
+pub(super) fn person(
+    entries: &[Entry],
+    who: Who<'_>,
+    provider: &str,
+    now_s: i64,
+) -> Result<Option<Found>, Unavailable> {
+    // The directory compares without case; we do not.
+    let named = entries.iter().filter_map(|e| user_name(e, who).map(|name| (e, name)));
+    let Some((entry, name)) = single(named, |(e, _)| &e.dn, "people of one name or uid")? else { return Ok(None) };
+    if entry.dn.is_empty() {
+        return Err(Unavailable("an entry without a name".into()));
+    }
+    let (standing, lock_may_be_over) = standing(entry, now_s);
+    let subject = match entry.only("entryuuid").filter(|id| !id.is_empty()) {
+        Some(id) => id.to_ascii_lowercase(),
+        None => dn::normalised(&entry.dn),
+    };
+    let person = Person {
+        provider: provider.to_owned(),
+        name,
+        key: PersonKey { issuer: format!("ldap:{provider}"), subject },
+        full_name: entry.one("gecos").or(entry.one("cn")).unwrap_or_default().to_owned(),
+        uid: Some(id(entry, "uidnumber")?),
+        gid: Some(id(entry, "gidnumber")?),
+        home: entry.one("homedirectory").map(str::to_owned),
+        shell: entry.one("loginshell").map(str::to_owned),
+        groups: Vec::new(),
+        standing,
+    };
+    Ok(Some(Found { dn: entry.dn.clone(), person, lock_may_be_over }))
+}
+
+/// The groups of somebody, sorted. Groups of illegal names are left out.
+pub(super) fn claims(entries: &[Entry]) -> Result<Vec<GroupClaim>, Unavailable> {
+    let mut claims = Vec::new();
+    for entry in entries {
+        if let Some(name) = group_name(entry, None) {
+            claims.push(GroupClaim { name, gid: Some(id(entry, "gidnumber")?) });
+        }
+    }
+    claims.sort_unstable();
+    claims.dedup();
+    Ok(claims)
+}
+
+/// The one group among the entries of a search.
+pub(super) fn group(entries: &[Entry], which: Which<'_>) -> Result<Option<DirectoryGroup>, Unavailable> {
+    let asked = match which {
+        Which::Name(name) => Some(name),
+        Which::Gid(_) => None,
+    };
+    let named = entries.iter().filter_map(|e| group_name(e, asked).map(|name| (e, name)));
+    let Some((entry, name)) = single(named, |(e, _)| &e.dn, "groups of one name or gid")? else { return Ok(None) };
+    let mut members: Vec<_> = entry.values("memberuid").iter().filter_map(|m| UserName::new(m).ok()).collect();
+    members.sort_unstable();
+    members.dedup();
+    let claim = GroupClaim { name, gid: Some(id(entry, "gidnumber")?) };
+    Ok(Some(DirectoryGroup { claim, members }))
+}
+
+/// Never the first of several: which one comes first is the server's mood.
+fn single<T>(items: impl Iterator<Item = T>, dn: impl Fn(&T) -> &String, what: &str) -> Result<Option<T>, Unavailable> {
+    let mut items: Vec<T> = items.collect();
+    if items.len() > 1 {
+        let dns: Vec<_> = items.iter().take(3).map(|i| super::trouble::shortened(dn(i))).collect();
+        return Err(Unavailable(format!("{} {what}: {}", items.len(), dns.join("; "))));
+    }
+    Ok(items.pop())
+}
+
+/// The name by which an entry answers: the one asked for, exactly; or, asked by uid, the one
+/// that names the entry; or else the first legal one by spelling.
+fn user_name(entry: &Entry, who: Who<'_>) -> Option<UserName> {
+    let values = entry.values("uid");
+    match who {
+        Who::Name(name) => values.iter().any(|v| v == name.as_str()).then(|| name.clone()),
+        Who::Uid(_) => {
+            let naming = dn::naming_value(&entry.dn, "uid").filter(|n| values.contains(n));
+            let naming = naming.and_then(|n| UserName::new(&n).ok());
+            naming.or_else(|| values.iter().filter_map(|v| UserName::new(v).ok()).min())
+        }
+    }
+}
+
+fn group_name(entry: &Entry, asked: Option<&GroupName>) -> Option<GroupName> {
+    let values = entry.values("cn");
+    if let Some(name) = asked {
+        return values.iter().any(|v| v == name.as_str()).then(|| name.clone());
+    }
+    let naming = dn::naming_value(&entry.dn, "cn").filter(|n| values.contains(n));
+    let naming = naming.and_then(|n| GroupName::new(&n).ok());
+    naming.or_else(|| values.iter().filter_map(|v| GroupName::new(v).ok()).min())
+}
+
+/// uidNumber and gidNumber: exactly one value, digits. Which ids are legal is the engine's to say.
+fn id(entry: &Entry, attribute: &str) -> Result<u32, Unavailable> {
+    let text = entry.only(attribute).unwrap_or_default();
+    match text.parse() {
+        Ok(id) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(id),
+        _ => Err(Unavailable(format!("{} has no single readable {attribute}", super::trouble::shortened(&entry.dn)))),
+    }
+}
+
+/// Whether she may log in, and whether a lock may be over by itself.
+fn standing(entry: &Entry, now_s: i64) -> (Standing, bool) {
+    // 389 Directory Server and FreeIPA.
+    if entry.values("nsaccountlock").iter().any(|v| v.eq_ignore_ascii_case("true")) {
+        return (Standing::Locked, false);
+    }
+    let locks = entry.values("pwdaccountlockedtime");
+    // "000001010000Z": locked by the administrator, for good (draft-behera §5.3.3).
+    if locks.iter().any(|v| v.starts_with("0000")) {
+        return (Standing::Locked, false);
+    }
+    // What is not a time is taken for a lock that stands.
+    if locks.iter().any(|v| generalized_time(v).is_none_or(|at| now_s - at < RECENT_S)) {
+        return (Standing::Locked, true);
+    }
+    // Days since 1970, of which the first is already too late; 0 is one of them (CVE-2026-104033).
+    // Negative: never. What is no number cannot be in the future.
+    let over = |v: &String| v.trim().parse::<i128>().map_or(true, |day| (0..=i128::from(today(now_s))).contains(&day));
+    if entry.values("shadowexpire").iter().any(over) {
+        return (Standing::Expired, false);
+    }
+    (Standing::Active, false)
+}
+
+fn today(now_s: i64) -> i64 {
+    now_s.div_euclid(SECONDS_A_DAY)
+}
+
+/// GeneralizedTime in UTC (RFC 4517 §3.3.13) as seconds since 1970. A fraction is dropped.
+fn generalized_time(text: &str) -> Option<i64> {
+    let digits = text.strip_suffix('Z')?;
+    let digits = digits.split(['.', ',']).next()?;
+    if digits.len() != 14 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let part = |range: std::ops::Range<usize>| digits.get(range)?.parse::<u32>().ok();
+    let date = NaiveDate::from_ymd_opt(digits.get(0..4)?.parse().ok()?, part(4..6)?, part(6..8)?)?;
+    let time = date.and_hms_opt(part(8..10)?, part(10..12)?, part(12..14)?.min(59))?;
+    Some(time.and_utc().timestamp())
+}
+
+#[cfg(test)]
+#[path = "schema_tests.rs"]
+mod tests;

@@ -1,0 +1,216 @@
+//! One server: its address (RFC 4516 as far as an address goes), and a short memory of its
+//! having been down.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A server that failed is asked after the others for so long.
+const SHUNNED: Duration = Duration::from_secs(10);
+
+/// A server that made somebody wait is not asked at all for so long, even if there is no other:
+/// the next ones fail at once instead of waiting too.
+const RESTED: Duration = Duration::from_secs(1);
+
+/// Where a server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    /// `ldap://` and `ldaps://`
+    Tcp {
+        /// Name, or address without brackets.
+        host: String,
+        /// Port.
+        port: u16,
+        /// How it is protected.
+        security: Security,
+    },
+    /// `ldapi://`: path of a socket.
+    Unix(PathBuf),
+}
+
+/// How a TCP connection is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Security {
+    /// Not at all.
+    Plain,
+    /// StartTLS (RFC 4511 §4.14).
+    StartTls,
+    /// TLS from the first byte.
+    Ldaps,
+}
+
+/// A configured server.
+#[derive(Debug)]
+pub(super) struct Server {
+    /// The url as written.
+    pub(super) url: String,
+    /// The same, taken apart.
+    pub(super) place: Place,
+    down: Mutex<Option<Down>>,
+}
+
+#[derive(Debug, Clone)]
+struct Down {
+    since: Instant,
+    slow: bool,
+    why: String,
+}
+
+impl Server {
+    /// Parses a url. `start_tls` is for `ldap://` alone.
+    pub(super) fn new(url: &str, start_tls: bool) -> Result<Self, String> {
+        let place = parse(url, start_tls).map_err(|why| format!("the url {url} {why}"))?;
+        Ok(Self { url: url.to_owned(), place, down: Mutex::new(None) })
+    }
+
+    /// Remembers that it failed.
+    pub(super) fn is_down(&self, slow: bool, why: String) {
+        *self.memory() = Some(Down { since: Instant::now(), slow, why });
+    }
+
+    /// Remembers that it works.
+    pub(super) fn is_up(&self) {
+        *self.memory() = None;
+    }
+
+    /// In which order the servers are asked now; the error says why none is.
+    pub(super) fn order(servers: &[Server], now: Instant) -> Result<Vec<usize>, String> {
+        let (mut up, mut shunned, mut whys) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, server) in servers.iter().enumerate() {
+            match server.memory().as_ref().filter(|d| now.duration_since(d.since) < SHUNNED) {
+                None => up.push(index),
+                Some(down) if down.slow && now.duration_since(down.since) < RESTED => {
+                    whys.push(format!("{} {} a moment ago", server.url, down.why));
+                }
+                Some(_) => shunned.push(index),
+            }
+        }
+        up.extend(shunned);
+        if up.is_empty() { Err(whys.join("; ")) } else { Ok(up) }
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, Option<Down>> {
+        self.down.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn parse(url: &str, start_tls: bool) -> Result<Place, String> {
+    let (scheme, rest) = url.split_once("://").ok_or("has no scheme")?;
+    let (security, default_port) = match scheme {
+        "ldapi" => return socket_path(rest).map(Place::Unix),
+        "ldap" if start_tls => (Security::StartTls, 389),
+        "ldap" => (Security::Plain, 389),
+        "ldaps" => (Security::Ldaps, 636),
+        _ => return Err("is not ldaps://, ldap:// or ldapi://".into()),
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let (host, port) = match rest.strip_prefix('[').and_then(|r| r.split_once(']')) {
+        Some((address, after)) => {
+            address.parse::<std::net::Ipv6Addr>().map_err(|_| "has a malformed address")?;
+            if security != Security::Plain {
+                return Err("has a bare IPv6 address, which TLS cannot check here; write a host name".into());
+            }
+            (address, after.strip_prefix(':').or(after.is_empty().then_some("")).ok_or("has a malformed port")?)
+        }
+        None => rest.split_once(':').unwrap_or((rest, "")),
+    };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._:".contains(&b);
+    if host.is_empty() || !host.bytes().all(plain) {
+        return Err("has no plain host name (only host and port are taken from it)".into());
+    }
+    let port = match port {
+        "" => default_port,
+        digits => digits.parse().ok().filter(|p| *p != 0).ok_or("has a malformed port")?,
+    };
+    Ok(Place::Tcp { host: host.to_owned(), port, security })
+}
+
+/// `ldapi://%2Frun%2Fslapd%2Fldapi` as OpenLDAP writes it, or simply `ldapi:///run/slapd/ldapi`.
+fn socket_path(rest: &str) -> Result<PathBuf, String> {
+    let mut path = Vec::new();
+    let mut bytes = rest.bytes();
+    while let Some(byte) = bytes.next() {
+        let byte = match byte {
+            b'%' => {
+                let digits = [bytes.next(), bytes.next()].map(|d| d.and_then(|d| char::from(d).to_digit(16)));
+                let [Some(high), Some(low)] = digits else { return Err("has a malformed escape".into()) };
+                u8::try_from(high * 16 + low).unwrap_or_default()
+            }
+            byte => byte,
+        };
+        path.push(byte);
+    }
+    let path = String::from_utf8(path).map_err(|_| "is not UTF-8")?;
+    if !path.starts_with('/') || path.len() < 2 || path.contains('\0') {
+        return Err("names no socket; write ldapi:///run/slapd/ldapi".into());
+    }
+    Ok(PathBuf::from(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(host: &str, port: u16, security: Security) -> Result<Place, String> {
+        Ok(Place::Tcp { host: host.into(), port, security })
+    }
+
+    #[test]
+    fn urls() {
+        assert_eq!(parse("ldaps://ldap.example.org", false), tcp("ldap.example.org", 636, Security::Ldaps));
+        assert_eq!(parse("ldaps://ldap.example.org:1636/", true), tcp("ldap.example.org", 1636, Security::Ldaps));
+        assert_eq!(parse("ldap://10.0.0.1", true), tcp("10.0.0.1", 389, Security::StartTls));
+        assert_eq!(parse("ldap://[::1]:1389", false), tcp("::1", 1389, Security::Plain));
+        let socket = Ok(Place::Unix("/run/slapd/ldapi".into()));
+        assert_eq!(parse("ldapi://%2Frun%2fslapd%2Fldapi", false), socket);
+        assert_eq!(parse("ldapi:///run/slapd/ldapi", false), socket);
+    }
+
+    #[test]
+    fn urls_that_are_refused() {
+        for url in [
+            "",
+            "ldaps:/x",
+            "http://x",
+            "ldap://",
+            "ldap:///",
+            "ldap:///dc=x",
+            "ldap://user@host",
+            "ldap://host/dc=x",
+            "ldap://host?uid",
+            "ldap://host:0",
+            "ldap://host:70000",
+            "ldap://host:x",
+            "ldap://[::1",
+            "ldap://[::1]x",
+            "ldaps://[::1]",
+            "ldap://a b",
+            "ldapi://",
+            "ldapi:///",
+            "ldapi://%2",
+            "ldapi://relative",
+            "ldapi://%2Frun%00",
+        ] {
+            assert!(parse(url, false).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_dead_server_is_asked_last_and_a_hung_one_not_at_all() {
+        let servers = ["ldap://a", "ldap://b"].map(|u| Server::new(u, false).unwrap());
+        let now = Instant::now();
+        let later = |s| now + Duration::from_secs(s);
+        assert_eq!(Server::order(&servers, now), Ok(vec![0, 1]));
+        servers[0].is_down(false, "refused".into());
+        assert_eq!(Server::order(&servers, now), Ok(vec![1, 0]));
+        servers[0].is_down(true, "hung".into());
+        assert_eq!(Server::order(&servers, now), Ok(vec![1]));
+        servers[1].is_down(true, "hung too".into());
+        let why = Server::order(&servers, Instant::now()).unwrap_err();
+        assert_eq!(why, "ldap://a hung a moment ago; ldap://b hung too a moment ago");
+        assert_eq!(Server::order(&servers, later(2)), Ok(vec![0, 1]));
+        servers[1].is_up();
+        assert_eq!(Server::order(&servers, later(2)), Ok(vec![1, 0]));
+        assert_eq!(Server::order(&servers, later(12)), Ok(vec![0, 1]));
+    }
+}

@@ -1,0 +1,250 @@
+//! A real slapd of the distribution, in a private directory, on loopback, with a CA of its own.
+//! It is killed and its directory removed when the value is dropped.
+
+pub mod proxy;
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+pub const SUFFIX: &str = "dc=example,dc=org";
+pub const READER: &str = "cn=reader,dc=example,dc=org";
+pub const READER_PASSWORD: &str = "reader-secret";
+
+/// The server and where it is.
+pub struct Slapd {
+    child: Option<Child>,
+    pub dir: PathBuf,
+    pub ldap: u16,
+    pub ldaps: u16,
+}
+
+/// A directory of its own, removed at the end.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("gpuhub-ldap-{}-{n}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        Self(dir)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Slapd {
+    /// With everything of [`ENTRIES`].
+    pub fn start() -> Self {
+        Self::with(ENTRIES)
+    }
+
+    pub fn with(entries: &str) -> Self {
+        // The directory is removed in our own Drop, after the server has gone.
+        let scratch = Scratch::new();
+        let dir = scratch.0.clone();
+        std::mem::forget(scratch);
+        let [ldap, ldaps] = free_ports();
+        let slapd = Self { child: None, dir, ldap, ldaps };
+        make_ca(&slapd.dir, "ca");
+        make_certificate(&slapd.dir, "ca", "server", "DNS:localhost,IP:127.0.0.1", Valid::Now);
+        fs::create_dir(slapd.dir.join("db")).unwrap();
+        fs::write(slapd.path("slapd.conf"), configuration(&slapd.dir)).unwrap();
+        fs::write(slapd.path("data.ldif"), entries).unwrap();
+        run(Command::new("/usr/sbin/slapadd").args([
+            "-q",
+            "-f",
+            &slapd.path("slapd.conf"),
+            "-l",
+            &slapd.path("data.ldif"),
+        ]));
+        let mut slapd = slapd;
+        slapd.launch();
+        slapd
+    }
+
+    /// Starts the process (again) and waits until it answers.
+    pub fn launch(&mut self) {
+        let urls = format!(
+            "ldap://127.0.0.1:{} ldaps://127.0.0.1:{} ldapi://{}",
+            self.ldap,
+            self.ldaps,
+            self.path("ldapi").replace('/', "%2F")
+        );
+        let log = fs::File::create(self.path("log")).unwrap();
+        let child = Command::new("/usr/sbin/slapd")
+            .args(["-f", &self.path("slapd.conf"), "-h", &urls, "-d", "0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("/usr/sbin/slapd is needed: apt-get install slapd");
+        self.child = Some(child);
+        let patience = Instant::now() + Duration::from_secs(20);
+        while std::net::TcpStream::connect(("127.0.0.1", self.ldap)).is_err() {
+            let log = fs::read_to_string(self.path("log")).unwrap_or_default();
+            assert!(Instant::now() < patience, "slapd does not answer: {log}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGSTOP; returns when every thread has stopped.
+    pub fn stop(&self) {
+        self.signal("-STOP");
+        let tasks = format!("/proc/{}/task", self.child.as_ref().unwrap().id());
+        let stopped = || {
+            fs::read_dir(&tasks).unwrap().all(|task| {
+                let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
+                stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+            })
+        };
+        while !stopped() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.dir.join(name).to_str().unwrap().to_owned()
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        run(Command::new("/bin/kill").args([signal, &pid]));
+    }
+}
+
+impl Drop for Slapd {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// When a certificate is valid.
+#[derive(Clone, Copy)]
+pub enum Valid {
+    Now,
+    Past,
+    Future,
+}
+
+/// `<name>.pem`, `<name>.key`.
+pub fn make_ca(dir: &Path, name: &str) {
+    let path = |ext: &str| dir.join(format!("{name}.{ext}")).to_str().unwrap().to_owned();
+    run(Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args(["-days", "2", "-subj", &format!("/CN=test {name}"), "-keyout", &path("key"), "-out", &path("pem")]));
+}
+
+/// `<name>.pem` and `<name>.key`, issued by `ca`. `openssl ca` is the one that takes dates.
+pub fn make_certificate(dir: &Path, ca: &str, name: &str, names: &str, valid: Valid) {
+    let path = |file: String| dir.join(file).to_str().unwrap().to_owned();
+    let (from, to) = match valid {
+        Valid::Now => ("20200101000000Z", "20491231000000Z"),
+        Valid::Past => ("20200101000000Z", "20200201000000Z"),
+        Valid::Future => ("20480101000000Z", "20491231000000Z"),
+    };
+    let d = dir.display();
+    fs::write(
+        dir.join("ca.cnf"),
+        format!(
+            "[ca]\ndefault_ca = d\n[d]\nnew_certs_dir = {d}\ndatabase = {d}/index\nrand_serial = yes\ndefault_md = sha256\n\
+             policy = p\nunique_subject = no\nx509_extensions = e\n[p]\ncommonName = supplied\n[e]\nbasicConstraints = CA:FALSE\n\
+             extendedKeyUsage = serverAuth\nsubjectAltName = {names}\n"
+        ),
+    )
+    .unwrap();
+    fs::write(dir.join("index"), "").unwrap();
+    let (key, csr, pem) = (path(format!("{name}.key")), path(format!("{name}.csr")), path(format!("{name}.pem")));
+    run(Command::new("openssl")
+        .args(["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=server"])
+        .args(["-keyout", &key, "-out", &csr]));
+    run(Command::new("openssl")
+        .args(["ca", "-batch", "-config", &path("ca.cnf".into()), "-startdate", from, "-enddate", to, "-notext"])
+        .args([
+            "-cert",
+            &path(format!("{ca}.pem")),
+            "-keyfile",
+            &path(format!("{ca}.key")),
+            "-in",
+            &csr,
+            "-out",
+            &pem,
+        ]));
+}
+
+/// Ports that were free a moment ago.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let held: Vec<_> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    std::array::from_fn(|i| held[i].local_addr().unwrap().port())
+}
+
+/// A secret file as the configuration wants it.
+pub fn secret_file(dir: &Path, name: &str, content: &str) -> String {
+    let path = dir.join(name);
+    fs::write(&path, content).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn run(command: &mut Command) {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().unwrap_or_else(|e| {
+        panic!("{program} is needed (apt-get install slapd openssl procps): {e}");
+    });
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn configuration(dir: &Path) -> String {
+    let d = dir.display();
+    format!(
+        "modulepath /usr/lib/ldap
+moduleload back_mdb
+moduleload ppolicy
+moduleload argon2
+include /etc/ldap/schema/core.schema
+include /etc/ldap/schema/cosine.schema
+include /etc/ldap/schema/nis.schema
+include /etc/ldap/schema/inetorgperson.schema
+pidfile {d}/pid
+TLSCertificateFile {d}/server.pem
+TLSCertificateKeyFile {d}/server.key
+TLSCACertificateFile {d}/ca.pem
+access to attrs=userPassword by self write by anonymous auth by * none
+access to dn.subtree=\"ou=hidden,{SUFFIX}\" by * none
+access to * by dn.exact=\"{READER}\" read by self write by anonymous auth by * none
+database mdb
+suffix {SUFFIX}
+rootdn cn=root,{SUFFIX}
+directory {d}/db
+maxsize 67108864
+index objectClass,uid,uidNumber,gidNumber,memberUid,cn eq
+overlay ppolicy
+ppolicy_default cn=default,{SUFFIX}
+ppolicy_use_lockout
+"
+    )
+}
+
+/// People with every trouble that the tests are about. Their password is `pw-` and the name.
+pub const ENTRIES: &str = include_str!("entries.ldif");

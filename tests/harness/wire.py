@@ -1,0 +1,58 @@
+"""The broker's protocol, spoken directly: for measuring without what PAM and sshd add (NUL-ended JSON)."""
+
+import json
+import socket
+import time
+from dataclasses import dataclass
+
+from .box import SOCKET, Box
+
+_NAME = "io.gpuhub.Broker."
+
+
+class Connection:
+    """One connection of uid 0 to the broker of a box."""
+
+    def __init__(self, box: Box, timeout: float = 60):
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(timeout)
+        self._socket.connect(box.host_path(SOCKET))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._socket.close()
+
+    def call(self, method: str, parameters: dict) -> dict:
+        request = {"version": 1, "method": _NAME + method, "parameters": parameters}
+        self._socket.sendall(json.dumps(request).encode() + b"\0")
+        received = b""
+        while not received.endswith(b"\0"):
+            chunk = self._socket.recv(65536)
+            if not chunk:
+                raise ConnectionError(f"the broker hung up after {method}")
+            received += chunk
+        return json.loads(received[:-1])
+
+
+@dataclass
+class Timing:
+    """How one login went: its code, and the seconds until the prompt and from the answer to the end."""
+
+    code: str
+    until_prompt: float
+    after_answer: float
+
+
+def login(box: Box, user: str, password: str, service: str = "sshd") -> Timing:
+    """One login by password, as the PAM module would relay it."""
+    with Connection(box) as connection:
+        start = time.perf_counter()
+        step = connection.call("Begin", {"purpose": "authenticate", "context": {"user": user, "service": service}})
+        prompted = time.perf_counter()
+        if "prompt" not in json.dumps(step).lower():
+            raise AssertionError(f"no prompt for {user}: {step}")
+        step = connection.call("Answer", {"secret": list(password.encode())})
+        ended = time.perf_counter()
+        return Timing(json.dumps(step["parameters"]["next"]), prompted - start, ended - prompted)
