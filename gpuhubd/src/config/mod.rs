@@ -271,6 +271,9 @@ Kh4SSypVAiEA+5smKzRYRHGfIDdXRd389bcW/8licY35awQQU52+0t0=
         assert!(refused(base).contains("anyone"));
         assert!(Config::parse("f", &format!("{base}allow_anyone = true\n")).is_ok());
         assert!(Config::parse("f", &format!("{base}required_groups = [\"g\"]\n")).is_ok());
+        let email = format!("{base}name_claim = \"email\"\n");
+        assert!(refused(&format!("{email}allow_anyone = true\n")).contains("allowed_domains"));
+        assert!(Config::parse("f", &format!("{email}allowed_domains = [\"x.example\"]\n")).is_ok());
         let plain = base.replace("https", "http");
         assert!(refused(&format!("{plain}allow_anyone = true\n")).contains("https"));
     }

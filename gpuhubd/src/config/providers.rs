@@ -220,6 +220,12 @@ impl OidcConfig {
                 "Write allowed_domains, required_groups, or allow_anyone = true.",
             );
         }
+        if self.name_claim == "email" && self.allowed_domains.is_empty() {
+            return bad(
+                "name_claim = \"email\" makes one alice of everybody called so, in whatever domain",
+                "Write allowed_domains: only their addresses name people.",
+            );
+        }
         if self.signing_algs.is_empty() || self.signing_algs.iter().any(|a| !ASYMMETRIC.contains(&a.as_str())) {
             return bad(
                 "signing_algs has an algorithm that is not accepted",

@@ -21,7 +21,13 @@ pub const SECRET: &str = "s3cret:with/odd+chars";
 pub enum Poll {
     Json(u16, Value),
     Token(Token),
-    Raw(u16, &'static str, Vec<u8>),
+    /// The same after so many spaces, which JSON permits; without a Content-Length if `chunked`.
+    Padded {
+        token: Token,
+        spaces: usize,
+        chunked: bool,
+    },
+    Raw(u16, String, &'static str),
     Hang,
     HangUp,
 }
@@ -161,20 +167,25 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, script: &Mutex<Scri
         }
     };
     let (status, extra, body) = match answer {
-        Poll::Json(status, body) => (status, "", body.to_string().into_bytes()),
-        Poll::Raw(status, extra, body) => (status, extra, body),
-        Poll::Token(token) => {
-            let id_token = keys.sign(&token, issuer);
-            let body = json!({"access_token": "the-access-token", "token_type": "Bearer", "id_token": id_token});
-            (200, "", body.to_string().into_bytes())
+        Poll::Json(status, body) => (status, String::new(), body.to_string()),
+        Poll::Raw(status, extra, body) => (status, extra, body.to_owned()),
+        Poll::Token(token) => (200, String::new(), keys.answer(&token, issuer)),
+        Poll::Padded { token, spaces, chunked: false } => {
+            (200, String::new(), " ".repeat(spaces) + &keys.answer(&token, issuer))
+        }
+        Poll::Padded { token, spaces, chunked: true } => {
+            // RFC 9112 §7.1
+            let body = keys.answer(&token, issuer);
+            let body = format!("{spaces:x}\r\n{}\r\n{:x}\r\n{body}\r\n0\r\n\r\n", " ".repeat(spaces), body.len());
+            (200, "Transfer-Encoding: chunked\r\n".to_owned(), body)
         }
         Poll::Hang => return tokio::time::sleep(Duration::from_secs(600)).await,
         Poll::HangUp => return,
     };
     let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Type: application/json\r\n{date}{extra}");
     let length = if extra.contains("chunked") { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
-    let _ = stream.write_all(format!("{head}{length}\r\n").as_bytes()).await;
-    let _ = stream.write_all(&body).await;
+    // A client that has seen enough goes away.
+    let _ = stream.write_all(format!("{head}{length}\r\n{body}").as_bytes()).await;
     let _ = stream.shutdown().await;
 }
 
@@ -221,6 +232,11 @@ pub fn signed(change: Value, signer: Signer, kid: &'static str) -> Poll {
     Poll::Token(Token { change, signer, kid })
 }
 
+/// A right token of alice behind so many spaces.
+pub fn padded(spaces: usize, chunked: bool) -> Poll {
+    Poll::Padded { token: Token { change: json!({}), signer: Signer::Key("a"), kid: "a" }, spaces, chunked }
+}
+
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
@@ -230,6 +246,12 @@ impl Keys {
         // An uncompressed point: 4, x, y.
         let point = self.0[name].public_key().as_ref();
         json!({"kty": "EC", "crv": "P-256", "use": "sig", "kid": name, "x": base64url(&point[1..33]), "y": base64url(&point[33..])})
+    }
+
+    /// RFC 6749 §5.1, with the ID token of OpenID Connect Core §3.1.3.3.
+    fn answer(&self, token: &Token, issuer: &str) -> String {
+        let id_token = self.sign(token, issuer);
+        json!({"access_token": "the-access-token", "token_type": "Bearer", "id_token": id_token}).to_string()
     }
 
     fn sign(&self, token: &Token, issuer: &str) -> String {

@@ -61,13 +61,13 @@ pub struct Plan {
 
 impl Login {
     /// She presses Enter at once.
-    pub fn new() -> Plan {
+    pub fn plan() -> Plan {
         Plan { wait: Duration::ZERO, answer: true }
     }
 
     /// A login at a provider of its own.
     pub async fn of(idp: &Idp, lines: &str) -> Login {
-        Self::new().run(&provider(idp, lines)).await
+        Self::plan().run(&provider(idp, lines)).await
     }
 }
 

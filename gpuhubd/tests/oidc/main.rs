@@ -8,9 +8,9 @@ mod login;
 
 use gpuhubd::model::{Method, Reason};
 use gpuhubd::provider::Provider;
-use idp::{CLIENT, Idp, Poll, SECRET, Signer, error, now, pending, signed, token};
+use idp::{CLIENT, Idp, Poll, SECRET, Signer, error, now, padded, pending, signed, token};
 use login::{Login, provider};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::Duration;
 
 // ---- as it should be
@@ -62,7 +62,7 @@ async fn a_client_secret_goes_into_the_header_form_encoded() {
 async fn approval_before_enter_is_remembered() {
     let idp = Idp::start().await;
     idp.polls([token(json!({}))]);
-    let login = Login::new().enter_after(Duration::from_secs(3)).run(&provider(&idp, "")).await;
+    let login = Login::plan().enter_after(Duration::from_secs(3)).run(&provider(&idp, "")).await;
     assert!(login.result.is_ok());
     assert!(login.after_enter < Duration::from_millis(300), "{:?}", login.after_enter);
     assert_eq!(idp.seen("/token").len(), 1, "no poll after the tokens");
@@ -72,7 +72,7 @@ async fn approval_before_enter_is_remembered() {
 async fn a_refusal_before_enter_is_told_after_it() {
     let idp = Idp::start().await;
     idp.polls([error("access_denied")]);
-    let login = Login::new().enter_after(Duration::from_secs(2)).run(&provider(&idp, "")).await;
+    let login = Login::plan().enter_after(Duration::from_secs(2)).run(&provider(&idp, "")).await;
     assert_eq!(login.result.unwrap_err().reason, Reason::DeniedByUser);
     assert!(login.after_enter < Duration::from_millis(300));
 }
@@ -103,9 +103,9 @@ async fn documents_are_fetched_once_for_several_logins() {
     let idp = Idp::start().await;
     idp.polls([token(json!({}))]);
     let provider = provider(&idp, "");
-    let (a, b) = tokio::join!(Login::new().run(&provider), Login::new().run(&provider));
+    let (a, b) = tokio::join!(Login::plan().run(&provider), Login::plan().run(&provider));
     assert!(a.result.is_ok() && b.result.is_ok());
-    assert!(Login::new().run(&provider).await.result.is_ok());
+    assert!(Login::plan().run(&provider).await.result.is_ok());
     assert_eq!((idp.seen("/.well-known/openid-configuration").len(), idp.seen("/jwks").len()), (1, 1));
 }
 
@@ -124,7 +124,7 @@ async fn slow_down_is_obeyed() {
 #[tokio::test]
 async fn an_interval_of_zero_is_one_second() {
     let idp = Idp::start().await;
-    idp.polls([pending(), pending(), token(json!({}))]);
+    idp.polls([pending(), pending(), padded(1000, true)]);
     let login = Login::of(&idp, "").await;
     assert!(login.result.is_ok());
     let polls = idp.seen("/token");
@@ -135,7 +135,7 @@ async fn an_interval_of_zero_is_one_second() {
 #[tokio::test]
 async fn a_provider_that_stumbles_is_asked_again() {
     let idp = Idp::start().await;
-    idp.polls([Poll::Raw(500, "", b"<html>".to_vec()), Poll::HangUp, token(json!({}))]);
+    idp.polls([Poll::Raw(500, String::new(), "<html>"), Poll::HangUp, token(json!({}))]);
     assert!(Login::of(&idp, "").await.result.is_ok());
 }
 
@@ -162,7 +162,7 @@ async fn a_code_that_nobody_uses_expires() {
 #[tokio::test]
 async fn who_goes_away_ends_the_polling() {
     let idp = Idp::start().await;
-    let login = Login::new().hang_up().run(&provider(&idp, "")).await;
+    let login = Login::plan().hang_up().run(&provider(&idp, "")).await;
     assert_eq!(login.result.unwrap_err().reason, Reason::Cancelled);
     tokio::time::sleep(Duration::from_millis(2500)).await;
     assert_eq!(idp.seen("/token").len(), 0);
@@ -170,89 +170,112 @@ async fn who_goes_away_ends_the_polling() {
 
 // ---- answers that must not let anybody in
 
-/// The login that these polls end with is refused so.
-async fn refused(polls: impl IntoIterator<Item = Poll>, lines: &str) -> Reason {
+/// What the login is refused with that ends with this poll, and the detail.
+async fn refused(poll: Poll, lines: &str) -> (Reason, String) {
     let idp = Idp::start().await;
-    idp.polls(polls);
+    idp.polls([poll]);
     let denied = Login::of(&idp, lines).await.result.unwrap_err();
     let detail = denied.detail.unwrap_or_default();
     assert!(!detail.contains("eyJ") && !detail.contains("the-"), "no token in {detail}");
-    denied.reason
+    (denied.reason, detail)
+}
+
+/// Each at a provider of its own, all at once: every login waits a second for its first poll.
+async fn all_refused(lines: &str, cases: Vec<(Poll, Reason, &'static str)>) {
+    let mut logins = tokio::task::JoinSet::new();
+    for (poll, reason, detail) in cases {
+        let lines = lines.to_owned();
+        logins.spawn(async move {
+            let found = refused(poll, &lines).await;
+            assert!(found.0 == reason && found.1.contains(detail), "{reason}, {detail}: {found:?}");
+        });
+    }
+    while let Some(login) = logins.join_next().await {
+        login.unwrap();
+    }
 }
 
 #[tokio::test]
 async fn denied_by_the_person() {
-    assert_eq!(refused([pending(), error("access_denied")], "").await, Reason::DeniedByUser);
+    assert_eq!(refused(error("access_denied"), "").await.0, Reason::DeniedByUser);
 }
 
 #[tokio::test]
 async fn signatures() {
-    for (name, poll) in [
-        ("wrong", signed(json!({}), Signer::Broken, "a")),
-        ("of another key", signed(json!({}), Signer::Key("b"), "a")),
-        ("none", signed(json!({}), Signer::Nobody, "a")),
-        ("HMAC with the client's secret", signed(json!({}), Signer::Hmac(SECRET), "a")),
-    ] {
-        let secret = login::file(SECRET);
-        assert_eq!(refused([poll], &format!("client_secret_file = \"{secret}\"")).await, Reason::BadToken, "{name}");
-        std::fs::remove_file(secret).unwrap();
-    }
+    let secret = login::file(SECRET);
+    let signed = |signer| signed(json!({}), signer, "a");
+    all_refused(
+        &format!("client_secret_file = \"{secret}\""),
+        vec![
+            (signed(Signer::Broken), Reason::BadToken, "signature is wrong"),
+            (signed(Signer::Key("b")), Reason::BadToken, "signature is wrong"),
+            (signed(Signer::Nobody), Reason::BadToken, "alg none"),
+            (signed(Signer::Hmac(SECRET)), Reason::BadToken, "not among signing_algs"),
+        ],
+    )
+    .await;
+    std::fs::remove_file(secret).unwrap();
 }
 
 #[tokio::test]
 async fn tokens_of_others_and_of_other_times() {
-    let change = |change: Value| refused([token(change)], "");
-    assert_eq!(change(json!({"aud": "another-client"})).await, Reason::WrongAudience);
-    assert_eq!(change(json!({"aud": [CLIENT, "another-client"]})).await, Reason::WrongAudience);
-    assert_eq!(change(json!({"iss": "https://evil.example"})).await, Reason::BadToken);
-    assert_eq!(change(json!({"exp": now() - 100})).await, Reason::TokenExpired);
-    assert_eq!(change(json!({"iat": now() + 100})).await, Reason::TokenExpired);
-    assert_eq!(change(json!({"nbf": now() + 100})).await, Reason::TokenExpired);
-    assert_eq!(change(json!({"sub": ""})).await, Reason::BadToken);
-}
-
-#[tokio::test]
-async fn another_persons_token() {
-    let bob = json!({"sub": "subject-of-bob", "preferred_username": "bob"});
-    assert_eq!(refused([token(bob)], "").await, Reason::WrongSubject);
-    let nobody = json!({"preferred_username": ""});
-    assert_eq!(refused([token(nobody)], "").await, Reason::WrongSubject);
+    all_refused(
+        "",
+        vec![
+            (token(json!({"aud": "another-client"})), Reason::WrongAudience, "aud"),
+            (token(json!({"aud": [CLIENT, "another-client"]})), Reason::WrongAudience, "aud"),
+            (token(json!({"azp": "another-client"})), Reason::WrongAudience, "azp"),
+            (token(json!({"iss": "https://evil.example"})), Reason::BadToken, "iss"),
+            (token(json!({"exp": now() - 100})), Reason::TokenExpired, "exp"),
+            (token(json!({"iat": now() + 100})), Reason::TokenExpired, "iat"),
+            (token(json!({"nbf": now() + 100})), Reason::TokenExpired, "nbf"),
+            (token(json!({"sub": ""})), Reason::BadToken, "sub"),
+            (token(json!({"sub": "subject-of-bob", "preferred_username": "bob"})), Reason::WrongSubject, "as bob"),
+            (token(json!({"preferred_username": ""})), Reason::WrongSubject, "empty"),
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn restrictions() {
-    let lines = "allowed_domains = [\"example.org\"]";
-    assert_eq!(refused([token(json!({"email": "alice@evil.example"}))], lines).await, Reason::NotAllowed);
-    assert_eq!(refused([token(json!({"email_verified": false}))], lines).await, Reason::NotAllowed);
-    assert_eq!(refused([token(json!({}))], "required_groups = [\"staff-only\"]").await, Reason::NotAllowed);
-}
-
-#[tokio::test]
-async fn no_id_token() {
-    let oauth = Poll::Json(200, json!({"access_token": "the-access-token", "token_type": "Bearer"}));
-    assert_eq!(refused([oauth], "").await, Reason::BadToken);
+    all_refused(
+        "allowed_domains = [\"example.org\"]\nrequired_groups = [\"gpu-users\"]",
+        vec![
+            (token(json!({"email": "alice@evil.example"})), Reason::NotAllowed, "allowed_domains"),
+            (token(json!({"email_verified": false})), Reason::NotAllowed, "not verified"),
+            (token(json!({"groups": ["others"]})), Reason::NotAllowed, "required_groups"),
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn answers_of_another_protocol() {
-    for (name, poll) in [
-        ("HTML", Poll::Raw(200, "", b"<html>Log in to the hotel's network</html>".to_vec())),
-        ("huge", Poll::Raw(200, "", vec![b' '; 3 << 20])),
-        ("redirect", Poll::Raw(302, "Location: https://evil.example/token\r\n", Vec::new())),
-        ("not found", Poll::Json(404, json!({}))),
-        ("our own fault", error("invalid_client")),
-    ] {
-        assert_eq!(refused([poll], "").await, Reason::BackendUnavailable, "{name}");
-    }
+    let oauth = json!({"access_token": "the-access-token", "token_type": "Bearer"});
+    all_refused(
+        "",
+        vec![
+            (Poll::Json(200, oauth), Reason::BadToken, "no id_token"),
+            (Poll::Raw(200, String::new(), "<html>Welcome to the hotel"), Reason::BackendUnavailable, "RFC 6749"),
+            (Poll::Json(404, json!({})), Reason::BackendUnavailable, "404"),
+            (error("invalid_client"), Reason::BackendUnavailable, "invalid_client"),
+            (padded(2 << 20, false), Reason::BackendUnavailable, "longer than"),
+            (padded(2 << 20, true), Reason::BackendUnavailable, "longer than"),
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]
-async fn a_body_that_never_ends_is_cut_off() {
-    // RFC 9112 §7.1, chunks of a megabyte, no last one.
-    let chunk = [b"100000\r\n".to_vec(), vec![b' '; 1 << 20], b"\r\n".to_vec()].concat();
-    let body = chunk.repeat(4);
-    let poll = Poll::Raw(200, "Transfer-Encoding: chunked\r\n", body);
-    assert_eq!(refused([poll], "").await, Reason::BackendUnavailable);
+async fn redirects_are_not_followed() {
+    let idp = Idp::start().await;
+    let location = format!("Location: {}/elsewhere\r\n", idp.issuer);
+    // 307 would take the device code along.
+    idp.polls([Poll::Raw(307, location, "")]);
+    let denied = Login::of(&idp, "").await.result.unwrap_err();
+    assert_eq!(denied.reason, Reason::BackendUnavailable);
+    assert!(denied.detail.unwrap().contains("redirect") && idp.seen("/elsewhere").is_empty());
 }
 
 // ---- keys
@@ -262,13 +285,13 @@ async fn rotated_keys_are_fetched_again_but_not_in_a_flood() {
     let idp = Idp::start().await;
     idp.polls([token(json!({}))]);
     let provider = provider(&idp, "");
-    assert!(Login::new().run(&provider).await.result.is_ok());
+    assert!(Login::plan().run(&provider).await.result.is_ok());
     idp.change(|s| s.keys = vec!["b"]);
     idp.polls([signed(json!({}), Signer::Key("b"), "b")]);
-    let denied = Login::new().run(&provider).await.result.unwrap_err();
+    let denied = Login::plan().run(&provider).await.result.unwrap_err();
     assert_eq!((denied.reason, idp.seen("/jwks").len()), (Reason::BadToken, 1), "fetched a moment ago");
     tokio::time::sleep(Duration::from_secs(8)).await;
-    assert!(Login::new().run(&provider).await.result.is_ok());
+    assert!(Login::plan().run(&provider).await.result.is_ok());
     assert_eq!(idp.seen("/jwks").len(), 2);
 }
 
@@ -317,21 +340,25 @@ async fn a_provider_that_is_another_one() {
 #[tokio::test]
 async fn endpoints_without_tls_are_not_used() {
     let idp = Idp::start().await;
-    idp.change(|s| s.metadata["device_authorization_endpoint"] = json!(idp.issuer.replace("https", "http")));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plain = format!("http://{}/device/auth", listener.local_addr().unwrap());
+    idp.change(|s| s.metadata["device_authorization_endpoint"] = json!(plain));
     refused_unseen(&idp).await;
+    let nobody = tokio::time::timeout(Duration::from_millis(100), listener.accept()).await;
+    assert!(nobody.is_err(), "not even connected to");
 }
 
 #[tokio::test]
 async fn a_source_that_starts_too_many() {
     let idp = Idp::start().await;
     let provider = provider(&idp, "");
-    let login = || Login::new().enter_after(Duration::from_secs(3)).hang_up();
+    let login = || Login::plan().enter_after(Duration::from_secs(3)).hang_up();
     let (a, b, c, d) =
         tokio::join!(login().run(&provider), login().run(&provider), login().run(&provider), login().run(&provider));
     let reasons: Vec<_> = [a, b, c, d].into_iter().map(|l| l.result.unwrap_err().reason).collect();
     assert_eq!(reasons.iter().filter(|r| **r == Reason::Busy).count(), 1, "{reasons:?}");
     idp.polls([token(json!({}))]);
-    assert!(Login::new().run(&provider).await.result.is_ok(), "the places are free again");
+    assert!(Login::plan().run(&provider).await.result.is_ok(), "the places are free again");
 }
 
 // ---- what the doctor finds

@@ -22,6 +22,10 @@ use zeroize::Zeroizing;
 pub const MAX_BODY: usize = 1024 * 1024;
 /// A provider that takes longer to be reached is away.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Long enough for the requests at the two ends of a login to share a connection, and shorter than
+/// the pause between polls: servers close idle connections after five seconds, just as the next
+/// poll is sent, and what it meets then looks like a fault of theirs.
+const IDLE: Duration = Duration::from_secs(2);
 
 /// The client.
 #[derive(Debug)]
@@ -71,6 +75,7 @@ impl Http {
             .redirect(Policy::none())
             .connect_timeout(CONNECT.min(timeout))
             .timeout(timeout)
+            .pool_idle_timeout(IDLE)
             .user_agent(concat!("gpuhub/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| format!("the HTTP client cannot be made: {}", cause(&e)))?;

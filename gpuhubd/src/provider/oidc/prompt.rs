@@ -28,15 +28,15 @@ pub fn text(name: &UserName, origin: &Origin, grant: &Grant, style: Qr) -> Strin
     text.push_str("Open this page in a browser, on any device, and enter the code:\n");
     line(&mut text, "  ", &grant.uri);
     line(&mut text, "  Code: ", &grant.user_code);
+    text.push('\n');
     if let Some(picture) = qr::draw(grant.uri_complete.as_ref().unwrap_or(&grant.uri), style, WIDTH) {
-        text.push('\n');
         text.push_str(&picture);
+        // By now it may have scrolled away.
+        line(&mut text, "\n  Code: ", &grant.user_code);
     }
-    line(&mut text, "\n  Code: ", &grant.user_code);
-    line(&mut text, "It is good for ", &life(grant.life));
-    text.push_str(
-        "Go on only if you yourself started this login just now: whoever sends you a code\nwants to log in as you.\n",
-    );
+    line(&mut text, "The code is good for ", &life(grant.life));
+    text.push_str("Go on only if you yourself started this login just now: whoever sends you a code\n");
+    text.push_str("wants to log in as you.\n");
     text.push_str("Press Enter when you have signed in: ");
     text
 }
@@ -92,7 +92,7 @@ mod tests {
                 "Sign in as alice\n",
                 "https://sso.example.org/realms/lab/device\n",
                 "Code: WDJB-MJHT\n",
-                "Code: WDJB-MJHT\n",
+                if style == Qr::Off { "" } else { "Code: WDJB-MJHT\n" },
                 "10 minutes",
                 "only if you yourself started this login",
                 "Press Enter when you have signed in: ",

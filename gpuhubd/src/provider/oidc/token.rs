@@ -272,6 +272,14 @@ mod tests {
     }
 
     #[test]
+    fn empty_claims_are_absent_ones_and_standard_claims_have_their_types() {
+        let claims = verify("nulls", ISSUED).unwrap();
+        assert!(["name", "email", "groups"].iter().all(|name| claims.get(*name).is_none_or(Value::is_null)));
+        // The verifier reads the standard claims of Core §5.1, used or not.
+        assert_eq!(reason("claims-odd", ISSUED), Reason::BadToken);
+    }
+
+    #[test]
     fn keys_are_found_by_id_or_alone() {
         assert!(verify("kid-rsa-none", ISSUED).is_ok(), "one RSA key for signatures");
         // Core §10.1: with several keys of a kind "the JWT's kid MUST be there".
