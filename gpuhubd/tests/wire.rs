@@ -1,4 +1,5 @@
 //! The real broker against clients that do not keep to the protocol, and against its own death.
+#![allow(clippy::unwrap_used, clippy::panic)] // a test may
 #![allow(unsafe_code)] // one raw setresuid(2), to connect as somebody else
 
 mod support;
