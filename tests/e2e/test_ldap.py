@@ -2,6 +2,7 @@
 
 import asyncio
 import statistics
+import warnings
 import time
 
 import pytest
@@ -38,9 +39,10 @@ def test_the_directory_is_seen_before_anybody_has_logged_in(box):
     entry = box.out(["getent", "passwd", "bob"]).split(":")
     assert entry == ["bob", "*", "20002", "20000", "Bob Baker", "/home/bob", "/bin/bash"]
     assert box.out(["getent", "passwd", "20003"]).startswith("carol:*:20003:")
+    assert set(box.out(["id", "-G", "alice"]).split()) == {"20000", "21001", "21002"}
+    # Members are those whom this box has met: the whole directory is not copied.
     name, _, gid, members = box.out(["getent", "group", "gpu-users"]).split(":")
     assert (name, gid) == ("gpu-users", "21001") and set(members.split(",")) == {"alice", "bob"}
-    assert set(box.out(["id", "-G", "alice"]).split()) == {"20000", "21001", "21002"}
     assert box.run(["getent", "passwd", "nobody-here"], check=False).returncode == 2
 
 
@@ -230,8 +232,8 @@ def test_groups_that_give_power_are_never_ours(box, slapd, name):
     ("loginShell", ":: L2Jpbi9zaDp4"),                               # a colon
     ("gecos", ":: YQpyb290Ong6MDowOjovcm9vdDovYmluL2Jhc2g=")])        # a newline and a whole passwd line
 def test_fields_that_would_forge_a_line_are_refused(box, slapd, entry, attribute, value):
+    entry("mallory", 29003)
     # LDIF's own base64: "name:: text".
-    entry("mallory", 29003, **{attribute: ""})
     slapd.modify("uid=mallory,ou=people," + BASE, f"replace: {attribute}\n{attribute}{value}")
     lines = box.run("getent passwd mallory; getent passwd", check=False).stdout.splitlines()
     assert all(line.count(":") == 6 for line in lines), lines
@@ -248,6 +250,10 @@ def test_names_cannot_say_more_than_a_name(box):
 
 TRIES = 200
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)     # gone in Python 3.13; Debian 12 has 3.11
+    import crypt
+
 
 def show(what, seconds):
     ordered = sorted(seconds)
@@ -262,7 +268,17 @@ def patient_box(make_gpubox, slapd):
     return make_gpubox("[access]\ntries = 1000000\n" + LDAP, up=False)
 
 
-def test_the_times_of_an_unknown_user_and_of_a_wrong_password_at_the_broker(patient_box, capsys):
+@pytest.fixture(params=["stored in the clear", "a slow hash"])
+def alice_with_a_hash(request, slapd):
+    """A directory that works for 40 ms on a real password and for none on a name that it does not have."""
+    if request.param == "a slow hash":
+        hashed = crypt.crypt(ALICE.password, "$6$rounds=50000$" + "saltsalt")
+        slapd.set_password(ALICE, "{CRYPT}" + hashed)
+    yield
+    slapd.set_password(ALICE, ALICE.password)
+
+
+def test_the_times_of_an_unknown_user_and_of_a_wrong_password_at_the_broker(alice_with_a_hash, patient_box, capsys):
     box = patient_box.up(sshd=False)
     known, unknown = [], []
     for number in range(TRIES + 10):
@@ -274,7 +290,6 @@ def test_the_times_of_an_unknown_user_and_of_a_wrong_password_at_the_broker(pati
                   for what, group in (("known", known), ("unknown", unknown))]
         after = [show(f"{what}, answer", [one.after_answer for one in group[10:]])
                  for what, group in (("known", known), ("unknown", unknown))]
-    assert {one.code for one in known} != set()
     total = [one + two for one, two in zip(before, after, strict=True)]
     assert abs(total[0] - total[1]) < max(0.25 * max(total), 0.005), (before, after)
     assert abs(after[0] - after[1]) < max(0.25 * max(after), 0.005), after
