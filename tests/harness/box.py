@@ -49,7 +49,7 @@ class Box:
     def __init__(self, lan: Lan, lower: Iterable[pathlib.Path], name: str = "box", address: str | None = None):
         self.lan = lan
         self.name = name
-        self.address = address or f"127.0.1.{lan.next_number()}"
+        self.address = address or lan.next_address()
         self.place = lan.directory / f"{name}-{self.address}"
         self.place.mkdir()
         self.lower = list(lower)
@@ -220,8 +220,16 @@ class Box:
         return f"/proc/{self.pid}/root{path}"
 
     def pids(self, name: str) -> list[int]:
-        """The processes of that program name in the box, by the box's numbers."""
-        return [int(pid) for pid in self.run(["pgrep", "-x", name], check=False).stdout.split()]
+        """The processes of that program in the box, by the box's numbers.
+
+        By the name of the program or of its first argument: node calls its main thread "MainThread".
+        """
+        found = []
+        for line in self.run(["ps", "-eo", "pid=,stat=,comm=,args="]).stdout.splitlines():
+            pid, state, command, first = [*line.split(None, 4), "", ""][:4]
+            if name in (command, first.rpartition("/")[2].rstrip(":")) and not state.startswith("Z"):
+                found.append(int(pid))
+        return found
 
     def kill(self, name: str, number: int = signal.SIGTERM) -> None:
         """Sends a signal to every process of that name, by its id."""

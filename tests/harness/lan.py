@@ -10,6 +10,7 @@ processes that it starts, are on the Lan and nowhere else.
 
 import contextlib
 import ctypes
+import itertools
 import os
 import pathlib
 import shutil
@@ -47,15 +48,19 @@ class Lan:
         self.logs = self.directory / "logs"
         self.logs.mkdir()
         self._boxes: list = []
-        self._numbers = iter(range(10, 250))
+        self._numbers = itertools.count()
         self._outside: int | None = None
-        self._process = subprocess.Popen(
-            ["unshare", "--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "bash", "-c", _INIT],
-            stdin=subprocess.DEVNULL if keep else subprocess.PIPE, stdout=subprocess.PIPE,
-            start_new_session=True, env={**os.environ, "KEEP": "yes" if keep else "no"})
+        with open(self.logs / "lan.log", "wb") as log:
+            self._process = self._start(log)
         if self._process.stdout.readline() != b"ready\n":
-            raise RuntimeError("the Lan did not start: may this user make namespaces?")
+            raise RuntimeError(f"the Lan did not start: {(self.logs / 'lan.log').read_text()}")
         self.pid = namespace_init(self._process.pid, depth=1)
+
+    def _start(self, log) -> subprocess.Popen:
+        return subprocess.Popen(
+            ["unshare", "--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "bash", "-c", _INIT],
+            stdin=subprocess.DEVNULL if self.keep else subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+            start_new_session=True, env={**os.environ, "KEEP": "yes" if self.keep else "no"})
 
     # ---- life ---------------------------------------------------------------------------------
 
@@ -111,8 +116,10 @@ class Lan:
     def popen(self, argv: list[str], **options) -> subprocess.Popen:
         return subprocess.Popen(self.command(argv), **options)
 
-    def next_number(self) -> int:
-        return next(self._numbers)
+    def next_address(self) -> str:
+        """127.1.1.10 and up: an address of its own for each box of a session."""
+        high, low = divmod(next(self._numbers), 200)
+        return f"127.1.{1 + high}.{10 + low}"
 
 
 def namespace_init(pid: int, depth: int) -> int:
