@@ -155,7 +155,8 @@ async fn serve(mut config: Config, paths: &Paths, listener: std::os::unix::net::
     let providers = all;
     let complete = providers.iter().all(|p| p.is_complete());
     let provisional = providers.iter().any(|p| p.method() == Method::DeviceCode);
-    let view = View { complete, provisional };
+    let listing = providers.iter().filter(|p| p.cache_ttl().is_some()).map(|p| p.name().to_owned()).collect();
+    let view = View { complete, provisional, listing };
     let publishing = publish::start(store.clone(), paths.run.join("snapshot"), view, audit.clone());
     let engine = Arc::new(Engine::new(rules, store, idmap, providers, publishing, audit.clone()));
     engine.take_in_builtins().await.map_err(|e| format!("store: {e}"))?;

@@ -15,12 +15,14 @@ use tokio::sync::{mpsc, oneshot};
 const LOGIN_PROGRAMS: &[&str] = &["sshd", "sshd-session", "sshd-auth", "login", "su"];
 
 /// What the snapshot says of itself.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub struct View {
     /// Everybody is in it: who is not, does not exist.
     pub complete: bool,
     /// Names that are not in it may get a provisional entry in a login daemon.
     pub provisional: bool,
+    /// Providers whose groups have lists of members of their own.
+    pub listing: Vec<String>,
 }
 
 /// Asks the publishing task; cheap to clone.
@@ -110,7 +112,7 @@ impl Task {
     }
 
     fn write(&mut self) -> Result<(), String> {
-        let (generation, people, groups) = self.store.everything().map_err(|e| e.to_string())?;
+        let (generation, people, groups) = self.store.everything(&self.view.listing).map_err(|e| e.to_string())?;
         let users = people.into_iter().map(|(passwd, gids)| SnapshotUser { passwd, gids }).collect();
         let programs = if self.view.provisional { LOGIN_PROGRAMS } else { &[] };
         let login_programs = programs.iter().map(|p| (*p).to_owned()).collect();

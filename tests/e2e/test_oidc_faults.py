@@ -28,7 +28,7 @@ REFUSED = {
     "wrong-audience": {"wrong-audience"},
     "wrong-issuer": {"bad-token"},
     "expired": {"token-expired"},
-    "not-yet-valid": {"bad-token"},
+    "not-yet-valid": {"token-expired"},
     "no-expiry": {"bad-token"},
     "alg-none": {"bad-token"},
     "alg-hs256": {"bad-token"},

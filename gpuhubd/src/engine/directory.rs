@@ -179,6 +179,13 @@ impl Engine {
             }
         }
         match known {
+            // Its directory no longer has it.
+            Some(k) if self.provider(&k.provider).is_none_or(|p| p.cache_ttl().is_some()) => {
+                if self.store.drop_group(&k.group.name).map_err(unavailable)? {
+                    self.publishing.publish().await;
+                }
+                Err(LookupError::NoSuchEntry)
+            }
             // Groups that only claims and own groups made are in no directory.
             Some(k) => Ok(k.group),
             None => {

@@ -112,7 +112,7 @@ impl Engine {
 
     /// What `gpuhub status` prints.
     pub fn status(&self) -> Status {
-        let (generation, people, groups) = self.store.everything().unwrap_or_default();
+        let (generation, people, groups) = self.store.everything(&[]).unwrap_or_default();
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         Status {
             version: env!("CARGO_PKG_VERSION").into(),

@@ -160,7 +160,9 @@ impl Store {
                 )?;
             }
             let after = group_where(tx, "name = ?1", [&g.name])?;
-            let changed = before.map(|b| b.group) != after.map(|a| a.group);
+            // One that nobody had listed yet was not published.
+            let listed = before.as_ref().is_some_and(|b| b.fetched_at > 0);
+            let changed = !listed || before.map(|b| b.group) != after.map(|a| a.group);
             if changed {
                 bump_generation(tx)?;
             }
@@ -180,9 +182,11 @@ impl Store {
         })
     }
 
-    /// Everybody who is served, for the snapshot: generation, people with their gids, groups.
+    /// Everybody who is served, for the snapshot: generation, people with their gids, groups. A
+    /// group that one of `listing` must still list, since so far only its members' own entries
+    /// named it, is left out: half a list of members would pass for the whole.
     #[allow(clippy::type_complexity)]
-    pub fn everything(&self) -> Result<(u64, Vec<(Passwd, Vec<u32>)>, Vec<Group>), StoreError> {
+    pub fn everything(&self, listing: &[String]) -> Result<(u64, Vec<(Passwd, Vec<u32>)>, Vec<Group>), StoreError> {
         self.transaction(|tx| {
             let mut gids: BTreeMap<String, Vec<u32>> = BTreeMap::new();
             let mut members: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -203,10 +207,13 @@ impl Store {
                 people.push((passwd, gids));
             }
             let mut groups = Vec::new();
-            let mut rows = tx.prepare("SELECT name, gid FROM groups ORDER BY name")?;
+            let mut rows = tx.prepare("SELECT name, gid, provider, fetched_at FROM groups ORDER BY name")?;
             let mut rows = rows.query([])?;
             while let Some(r) = rows.next()? {
-                let name: String = r.get(0)?;
+                let (name, provider, fetched_at): (String, String, i64) = (r.get(0)?, r.get(2)?, r.get(3)?);
+                if fetched_at == 0 && listing.contains(&provider) {
+                    continue;
+                }
                 let members = members.remove(&name).unwrap_or_default();
                 groups.push(Group { gid: r.get(1)?, members, name });
             }
@@ -219,6 +226,17 @@ impl Store {
         self.with(|c| {
             c.prepare_cached(
                 "SELECT name FROM people WHERE provider = ?1 AND fetched_at < ?2 AND gone = 0 ORDER BY fetched_at LIMIT ?3",
+            )?
+            .query_map(params![provider, before, most], |r| r.get(0))?
+            .collect()
+        })
+    }
+
+    /// Names of `provider`'s groups whose list of members is older than `before`, oldest first.
+    pub fn stale_groups(&self, provider: &str, before: i64, most: u32) -> Result<Vec<String>, StoreError> {
+        self.with(|c| {
+            c.prepare_cached(
+                "SELECT name FROM groups WHERE provider = ?1 AND fetched_at > 0 AND fetched_at < ?2 ORDER BY fetched_at LIMIT ?3",
             )?
             .query_map(params![provider, before, most], |r| r.get(0))?
             .collect()
@@ -314,11 +332,14 @@ mod tests {
         assert!(!s.put_person(&known("alice", 5000), &g).unwrap(), "the same again is no change");
         assert_eq!(s.generation().unwrap(), generation);
         assert_eq!(s.gids_of("alice").unwrap(), [7000]);
-        let (_, people, groups) = s.everything().unwrap();
+        let (_, people, groups) = s.everything(&["corp".into()]).unwrap();
+        assert!(groups.is_empty(), "nobody has listed them yet");
+        assert_eq!(people.len(), 1);
+        let (_, people, groups) = s.everything(&[]).unwrap();
         assert_eq!(people, [(known("alice", 5000).passwd, vec![7000])]);
         assert_eq!(groups, [group("alice", 5000, &[]), group("ml", 7000, &["alice"])]);
         assert!(s.mark_gone("alice").unwrap());
-        assert!(s.everything().unwrap().1.is_empty());
+        assert!(s.everything(&[]).unwrap().1.is_empty());
         assert!(s.person("alice").unwrap().unwrap().gone, "the binding stays");
     }
 
