@@ -585,6 +585,10 @@ mod tests {
         fn kind(&self) -> &'static str {
             "ldap"
         }
+        fn issuer(&self) -> &str {
+            "ill"
+        }
+
         fn method(&self) -> Method {
             Method::Password
         }

@@ -8,7 +8,6 @@ use crate::model::{Denied, Reason};
 use crate::store::{IdKind, Store, StoreError};
 use gpuhub_common::id;
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
 
 /// How often a taken candidate is followed by the next. At a load of 1 % the odds of needing
 /// even four are 1 in 10^8; a range so full that this fails needs an administrator.
@@ -30,7 +29,12 @@ pub struct Given {
     /// Other candidates were taken: on another box, which saw people in another order, this name
     /// may have another id. Audited.
     pub collided: bool,
+    /// Her own group may have her name: no other group has it.
+    pub names_group: bool,
 }
+
+/// Whether an id is not to be given though nobody has it: promised to a pending login, or local.
+pub type Avoid<'a> = &'a (dyn Fn(u32) -> bool + Sync);
 
 impl Idmap {
     /// For `range`, which the configuration has checked.
@@ -40,42 +44,53 @@ impl Idmap {
     }
 
     /// The uid of `name`, whose group of her own has the same number when `own_group`. Given for
-    /// good. `reserved`: ids that pending logins were promised.
-    pub fn user(
-        &self,
-        name: &str,
-        fixed: Option<u32>,
-        own_group: bool,
-        reserved: &HashSet<u32>,
-    ) -> Result<Given, Denied> {
-        let kinds: &[IdKind] = if own_group { &[IdKind::User, IdKind::Group] } else { &[IdKind::User] };
-        self.give(kinds, name, fixed, reserved)
+    /// good. Where another group has her name already, her own has the number alone.
+    pub fn user(&self, name: &str, fixed: Option<u32>, own_group: bool, avoid: Avoid<'_>) -> Result<Given, Denied> {
+        let user = (IdKind::User, name);
+        if !own_group {
+            return self.give(&[user], fixed, avoid);
+        }
+        let group = self.own_group(name)?;
+        let given = self.give(&[user, (IdKind::Group, &group)], fixed, avoid)?;
+        Ok(Given { names_group: group == name, ..given })
     }
 
     /// The gid of the group `name`.
-    pub fn group(&self, name: &str, fixed: Option<u32>, reserved: &HashSet<u32>) -> Result<Given, Denied> {
-        self.give(&[IdKind::Group], name, fixed, reserved)
+    pub fn group(&self, name: &str, fixed: Option<u32>, avoid: Avoid<'_>) -> Result<Given, Denied> {
+        self.give(&[(IdKind::Group, name)], fixed, avoid)
     }
 
     /// The uid that [`Idmap::user`] would give now, without giving it.
-    pub fn preview(&self, name: &str, reserved: &HashSet<u32>) -> Result<u32, Denied> {
+    pub fn preview(&self, name: &str, avoid: Avoid<'_>) -> Result<u32, Denied> {
         if let Some(id) = self.recorded(IdKind::User, name)? {
             return Ok(id);
         }
         for (_, id) in self.candidates(IdKind::User, name) {
             let taken = |kind| self.store.name_of_id(kind, id).map(|owner| owner.is_some()).map_err(fault);
-            if !reserved.contains(&id) && !taken(IdKind::User)? && !taken(IdKind::Group)? {
+            if !avoid(id) && !taken(IdKind::User)? && !taken(IdKind::Group)? {
                 return Ok(id);
             }
         }
         Err(Denied::because(Reason::NoId, "every candidate is taken"))
     }
 
-    fn give(&self, kinds: &[IdKind], name: &str, fixed: Option<u32>, reserved: &HashSet<u32>) -> Result<Given, Denied> {
-        let kind = *kinds.first().unwrap_or(&IdKind::User);
+    /// Under which name somebody's own group is recorded: hers, or one that no group can have.
+    fn own_group(&self, name: &str) -> Result<String, Denied> {
+        let nameless = format!("~{name}");
+        let taken = match self.recorded(IdKind::Group, name)? {
+            Some(gid) => self.recorded(IdKind::User, name)? != Some(gid),
+            None => self.recorded(IdKind::Group, &nameless)?.is_some(),
+        };
+        Ok(if taken { nameless } else { name.to_owned() })
+    }
+
+    /// One id for all of `names`, of which the first decides the candidates.
+    fn give(&self, names: &[(IdKind, &str)], fixed: Option<u32>, avoid: Avoid<'_>) -> Result<Given, Denied> {
+        let &(kind, name) = names.first().ok_or(Reason::Internal)?;
+        let given = |id, collided| Given { id, collided, names_group: false };
         if let Some(id) = fixed {
-            return if self.store.give_id(kinds, id, name).map_err(fault)? {
-                Ok(Given { id, collided: false })
+            return if self.store.give_id(names, id).map_err(fault)? {
+                Ok(given(id, false))
             } else {
                 Err(Denied::because(
                     Reason::NoId,
@@ -85,15 +100,15 @@ impl Idmap {
         }
         if let Some(id) = self.recorded(kind, name)? {
             // A name that was given a uid while its directory had a group for it has no group yet.
-            return if self.store.give_id(kinds, id, name).map_err(fault)? {
-                Ok(Given { id, collided: false })
+            return if self.store.give_id(names, id).map_err(fault)? {
+                Ok(given(id, false))
             } else {
                 Err(Denied::because(Reason::NoId, format!("a group has the id {id} that {name} needs for her own")))
             };
         }
         for (probe, id) in self.candidates(kind, name) {
-            if !reserved.contains(&id) && self.store.give_id(kinds, id, name).map_err(fault)? {
-                return Ok(Given { id, collided: probe > 0 });
+            if !avoid(id) && self.store.give_id(names, id).map_err(fault)? {
+                return Ok(given(id, probe > 0));
             }
         }
         Err(Denied::because(Reason::NoId, "every candidate is taken"))
@@ -133,7 +148,7 @@ mod tests {
     #[test]
     fn boxes_that_never_met_agree_whatever_the_order() {
         let (a, b) = (idmap(WIDE), idmap(WIDE));
-        let none = HashSet::new();
+        let none = |_: u32| false;
         let names: Vec<String> = (0..200).map(|i| format!("user{i}")).collect();
         let on_a: Vec<_> = names.iter().map(|n| a.user(n, None, true, &none).unwrap().id).collect();
         let mut on_b: Vec<_> = names.iter().rev().map(|n| b.user(n, None, true, &none).unwrap().id).collect();
@@ -145,14 +160,14 @@ mod tests {
     fn golden_candidates_never_change() {
         // Computed apart, in Python. A change here moves every file of every site that has no registry.
         let m = idmap(WIDE);
-        assert_eq!(m.user("alice", None, true, &HashSet::new()).unwrap().id, 1_414_134_783);
-        assert_eq!(m.group("gpu-users", None, &HashSet::new()).unwrap().id, 1_920_715_555);
+        assert_eq!(m.user("alice", None, true, &|_| false).unwrap().id, 1_414_134_783);
+        assert_eq!(m.group("gpu-users", None, &|_| false).unwrap().id, 1_920_715_555);
     }
 
     #[test]
     fn a_collision_is_probed_recorded_and_said() {
         let m = idmap([70_000, 70_015]);
-        let none = HashSet::new();
+        let none = |_: u32| false;
         let mut ids: Vec<u32> = Vec::new();
         let mut collided = 0;
         for i in 0..16 {
@@ -170,7 +185,7 @@ mod tests {
     #[test]
     fn a_fixed_id_belongs_to_one_name() {
         let m = idmap(WIDE);
-        let none = HashSet::new();
+        let none = |_: u32| false;
         assert_eq!(m.user("alice", Some(20001), false, &none).unwrap().id, 20001);
         assert_eq!(m.user("bob", Some(20001), false, &none).unwrap_err().reason, Reason::NoId);
         assert_eq!(m.user("alice", Some(20002), false, &none).unwrap_err().reason, Reason::NoId);
@@ -178,10 +193,22 @@ mod tests {
     }
 
     #[test]
+    fn a_group_of_her_name_keeps_nobody_out() {
+        let m = idmap(WIDE);
+        let none = |_: u32| false;
+        let group = m.group("carol", Some(5000), &none).unwrap();
+        let carol = m.user("carol", None, true, &none).unwrap();
+        assert!(!carol.names_group && carol.id != group.id);
+        assert_eq!(m.user("carol", None, true, &none).unwrap(), carol);
+        assert!(m.group("other", Some(carol.id), &none).is_err(), "the number is hers alone");
+        assert!(m.user("dave", None, true, &none).unwrap().names_group);
+    }
+
+    #[test]
     fn what_is_reserved_is_not_given() {
         let m = idmap(WIDE);
-        let promised = m.preview("alice", &HashSet::new()).unwrap();
-        let reserved = HashSet::from([promised]);
+        let promised = m.preview("alice", &|_| false).unwrap();
+        let reserved = |id| id == promised;
         assert_ne!(m.user("alice", None, true, &reserved).unwrap().id, promised);
     }
 }

@@ -1,7 +1,7 @@
 //! From root to the broker's own user: what needs root is done first, then root is given up for
 //! good.
 
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, chown, setgid, setgroups, setuid};
 use std::fs::{DirBuilder, Permissions, set_permissions};
@@ -36,6 +36,10 @@ impl Default for Paths {
 pub fn prepare(paths: &Paths) -> Result<UnixListener, String> {
     umask(Mode::from_bits_truncate(0o077));
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(|e| format!("no core dumps: {e}"))?;
+    // One descriptor a connection, and those of the directories; 1024 is the usual soft limit.
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most.min(16_384), most);
+    }
     let root = Uid::effective().is_root();
     let owner = if root { Some(account(&paths.user)?) } else { None };
     directory(&paths.run, 0o755, owner)?;
@@ -95,8 +99,10 @@ fn bind(path: &Path) -> Result<UnixListener, String> {
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(text(e)),
         _ => {}
     }
-    let listener = UnixListener::bind(path).map_err(text)?;
-    // Everybody may connect; what they may ask is the rights table's.
-    set_permissions(path, Permissions::from_mode(0o666)).map_err(text)?;
-    Ok(listener)
+    // Everybody may connect; what they may ask is the rights table's. By umask, not by chmod(2): the
+    // directory is the broker's user's already, and a link put there would be followed as root.
+    let before = umask(Mode::from_bits_truncate(0o111));
+    let listener = UnixListener::bind(path).map_err(text);
+    umask(before);
+    listener
 }

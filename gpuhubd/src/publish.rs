@@ -40,17 +40,14 @@ impl Publishing {
     }
 }
 
-/// Starts the task. The file kept from before goes on serving while its generation is compared
-/// with the store's; only a different one is replaced at once.
+/// Starts the task. The file kept from before goes on serving, however long the first snapshot
+/// takes; then it is replaced, since the configuration may have changed what it says.
 pub fn start(store: Store, path: PathBuf, view: View, audit: Audit) -> Publishing {
     let (requests, queue) = mpsc::channel(256);
     let publisher = Publisher::open(&path);
-    let kept = publisher.current().is_some_and(|now| {
-        store.generation().is_ok_and(|wanted| now.generation() == wanted) && now.complete() == view.complete
-    });
     publisher.push_valid_until(now_ms() + VALIDITY_MS);
     let task = Task { store, publisher, view, audit, failed: false };
-    tokio::spawn(task.run(queue, kept));
+    tokio::spawn(task.run(queue));
     Publishing { requests }
 }
 
@@ -63,10 +60,8 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut queue: mpsc::Receiver<oneshot::Sender<bool>>, kept: bool) {
-        if !kept {
-            self.publish();
-        }
+    async fn run(mut self, mut queue: mpsc::Receiver<oneshot::Sender<bool>>) {
+        self.publish();
         let mut push = tokio::time::interval(Duration::from_millis(PUSH_EVERY_MS));
         loop {
             tokio::select! {

@@ -98,6 +98,7 @@ impl Config {
         };
         config.ids.check(&source)?;
         config.people.check(&source)?;
+        config.access.check(&source)?;
         config.builtin.check(&source)?;
         Ok(config)
     }
@@ -284,6 +285,14 @@ Kh4SSypVAiEA+5smKzRYRHGfIDdXRd389bcW/8licY35awQQU52+0t0=
         assert!(refused(base).contains("start_tls"));
         assert!(Config::parse("f", &format!("{base}start_tls = true\n")).is_ok());
         assert!(Config::parse("f", &format!("{base}allow_plaintext = true\n")).is_ok());
+    }
+
+    #[test]
+    fn access_rules_that_cannot_match() {
+        assert!(refused("[access]\ndeny_groups = [\"sudo\"]\n").contains("never has anybody"));
+        assert!(refused("[access]\nallow_groups = [\"a/b\"]\n").contains("never has anybody"));
+        assert!(refused("[access]\ndeny_users = [\"a b\"]\n").contains("no user"));
+        assert!(Config::parse("f", "[access]\ndeny_groups = [\"Domain Users\"]\n").is_ok());
     }
 
     #[test]

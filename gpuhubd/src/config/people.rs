@@ -145,6 +145,33 @@ impl Default for Access {
     }
 }
 
+impl Access {
+    /// A rule that can never match is a door that only looks shut.
+    pub(super) fn check(&self, source: &Source<'_>) -> Result<(), ConfigError> {
+        let groups = self.allow_groups.iter().flatten().chain(&self.deny_groups);
+        for group in groups {
+            if !name::is_group_name(group.as_bytes()) || name::is_power_group(group.as_bytes()) {
+                return Err(source.at(
+                    &(0..0),
+                    &format!("[access] names the group {group:?}, in which gpuhub never has anybody"),
+                    "Groups with names that are not legal, or that give power by themselves, are never taken from a directory.",
+                ));
+            }
+        }
+        let users = self.allow_users.iter().flatten().chain(&self.deny_users);
+        for user in users {
+            if !name::is_user_name(user.as_bytes()) {
+                return Err(source.at(
+                    &(0..0),
+                    &format!("[access] names {user:?}, which no user can be called"),
+                    "Correct it.",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What a service can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]

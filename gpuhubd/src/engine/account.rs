@@ -3,6 +3,7 @@
 use super::directory::{LookupError, Resolved, internal};
 use super::{Engine, event_of, policy};
 use crate::audit::Event;
+use crate::config::ServiceMode;
 use crate::model::{Denied, GroupClaim, Method, Person, Reason, Standing};
 use crate::store::{KnownPerson, OpenSession, unix_now};
 use base64::Engine as _;
@@ -18,6 +19,9 @@ impl Engine {
     pub async fn account(&self, context: &Context) -> Verdict {
         let mut event = by_key(Event::ok("account"), context);
         let outcome = match UserName::new(&context.user) {
+            Ok(_) if self.rules.services.mode(&context.service) == ServiceMode::None => {
+                Err(Denied::because(Reason::NotAllowed, "[services] has \"none\" for this service"))
+            }
             Ok(name) => self.may_enter(&name, &mut event).await,
             Err(_) => Err(Reason::BadName.into()),
         };

@@ -4,7 +4,7 @@ use super::Engine;
 use crate::audit::{Event, Outcome};
 use crate::model::{Denied, GroupClaim, Method, Person, Reason};
 use crate::provider::{Provider, Which, Who};
-use crate::store::{KnownGroup, KnownPerson, StoreError, unix_now};
+use crate::store::{IdKind, KnownGroup, KnownPerson, StoreError, unix_now};
 use gpuhub_common::entry::{self, Group, Passwd};
 use gpuhub_common::local::LocalAccounts;
 use gpuhub_common::name::{GroupName, UserName};
@@ -206,7 +206,8 @@ impl Engine {
     /// its people.
     pub(super) async fn resolve(&self, name: &UserName) -> Result<Resolved, Denied> {
         let known = self.store.person(name.as_str()).map_err(internal)?;
-        let bound = known.as_ref().and_then(|k| self.provider(&k.provider)).cloned();
+        let bound =
+            known.as_ref().and_then(|k| self.provider(&k.provider).filter(|p| p.issuer() == k.key.issuer)).cloned();
         if let Some(provider) = &bound {
             if provider.method() == Method::DeviceCode {
                 return Ok(Resolved::AtProvider(Arc::clone(provider), known.is_some_and(|k| !k.gone)));
@@ -239,6 +240,7 @@ impl Engine {
         self.check_binding(person)?;
         let local = LocalAccounts::read();
         let reserved = self.provisional.reserved(name);
+        let avoid = |id| reserved.contains(&id) || local.has_uid(id) || local.has_gid(id);
         // Before an id is recorded for it: what the directory fixes must be allowed at all.
         let draft = |uid, gid| Passwd {
             name: name.to_owned(),
@@ -252,7 +254,10 @@ impl Engine {
         draft(fixed, person.gid.unwrap_or(u32::MAX - 1))
             .vet(&local)
             .map_err(|r| refused(r.reason(), format!("uid {:?} gid {:?}: {r}", person.uid, person.gid)))?;
-        let given = self.idmap.user(name, person.uid, person.gid.is_none(), &reserved).inspect_err(|d| {
+        if let Some(owner) = self.foreign_owner(person.gid, &person.provider)? {
+            return Err(refused("foreign-gid", format!("gid {:?} is that of the group {owner}", person.gid)));
+        }
+        let given = self.idmap.user(name, person.uid, person.gid.is_none(), &avoid).inspect_err(|d| {
             self.collision(&person.provider, name, d.detail.clone());
         })?;
         if given.collided {
@@ -268,7 +273,7 @@ impl Engine {
                 Some(Group { name: claim.name.as_str().into(), gid, members: vec![name.to_owned()] })
             })
             .collect();
-        if person.gid.is_none() {
+        if given.names_group {
             groups.push(Group { name: name.to_owned(), gid: given.id, members: Vec::new() });
         }
         let known = KnownPerson {
@@ -309,8 +314,13 @@ impl Engine {
                 .inspect_err(|r| self.audit_refused(provider, name, r.reason(), Some(format!("group, gid {gid}"))))
         };
         vet(claim.gid.unwrap_or(u32::MAX - 1)).ok()?;
+        if let Some(owner) = self.group_owner(provider, claim) {
+            self.audit_refused(provider, name, "name-taken", Some(format!("group, belongs to {owner}")));
+            return None;
+        }
         let reserved = self.provisional.reserved("");
-        match self.idmap.group(name, claim.gid, &reserved) {
+        let avoid = |id| reserved.contains(&id) || local.has_uid(id) || local.has_gid(id);
+        match self.idmap.group(name, claim.gid, &avoid) {
             Ok(given) => {
                 if given.collided {
                     self.collision(provider, name, Some(format!("gid {} is not the first candidate", given.id)));
@@ -322,6 +332,30 @@ impl Engine {
                 None
             }
         }
+    }
+
+    /// Whose a group's name is, if not `provider`'s: the provider that had it first, or the person
+    /// whose own group it is. No directory joins its people to another's groups by a name.
+    fn group_owner(&self, provider: &str, claim: &GroupClaim) -> Option<String> {
+        let name = claim.name.as_str();
+        let known = self.store.group(name).ok().flatten();
+        if let Some(k) = known.filter(|k| k.provider != provider && self.provider(&k.provider).is_some()) {
+            return Some(k.provider);
+        }
+        let private = claim.gid.is_none() && self.store.id_of(IdKind::User, name).is_ok_and(|id| id.is_some());
+        private.then(|| format!("the person {name}"))
+    }
+
+    /// The group that has a primary gid already, if it is another provider's.
+    fn foreign_owner(&self, gid: Option<u32>, provider: &str) -> Result<Option<String>, Denied> {
+        let Some(gid) = gid else { return Ok(None) };
+        let group = self.store.group_by_gid(gid).map_err(internal)?;
+        let named = group.filter(|g| g.provider != provider && self.provider(&g.provider).is_some());
+        if let Some(g) = named {
+            return Ok(Some(g.group.name));
+        }
+        // The own group of somebody that has no name, since another group has hers.
+        Ok(self.store.name_of_id(IdKind::Group, gid).map_err(internal)?.filter(|n| n.starts_with('~')))
     }
 
     fn collision(&self, provider: &str, name: &str, detail: Option<String>) {
@@ -381,7 +415,9 @@ impl Engine {
             return Ok(entry);
         }
         let reserved = self.provisional.reserved(name.as_str());
-        let uid = self.idmap.preview(name.as_str(), &reserved).map_err(|_| LookupError::Unavailable)?;
+        let local = LocalAccounts::read();
+        let avoid = |id| reserved.contains(&id) || local.has_uid(id) || local.has_gid(id);
+        let uid = self.idmap.preview(name.as_str(), &avoid).map_err(|_| LookupError::Unavailable)?;
         let people = &self.rules.people;
         let entry = Passwd {
             name: name.as_str().into(),
@@ -391,8 +427,8 @@ impl Engine {
             home: people.home_of(name),
             shell: people.shell.clone(),
         };
-        entry.vet(&LocalAccounts::read()).map_err(|_| LookupError::NoSuchEntry)?;
-        Ok(self.provisional.promise(entry, now))
+        entry.vet(&local).map_err(|_| LookupError::NoSuchEntry)?;
+        self.provisional.promise(entry, now).ok_or(LookupError::Unavailable)
     }
 
     pub(super) fn is_fresh(&self, provider: &str, fetched_at: i64) -> bool {

@@ -35,7 +35,8 @@ impl Lockout {
         map.get(name).and_then(|f| f.locked).is_some_and(|since| now.duration_since(since) < self.access.lock.0)
     }
 
-    /// Counts a failure.
+    /// Counts a failure. A password is counted before it is verified, and taken back if it was
+    /// right: else prompts that were opened beforehand could all be answered at once.
     pub fn failed(&self, name: &str, now: Instant) {
         let mut map = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if map.len() >= MOST && !map.contains_key(name) {
@@ -54,6 +55,17 @@ impl Lockout {
         f.count += 1;
         if f.count >= self.access.tries && f.locked.is_none() {
             f.locked = Some(now);
+        }
+    }
+
+    /// Takes back a try that was counted before it was made, and that the backend never judged.
+    pub fn was_no_try(&self, name: &str) {
+        let mut map = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(f) = map.get_mut(name) {
+            f.count = f.count.saturating_sub(1);
+            if f.count < self.access.tries {
+                f.locked = None;
+            }
         }
     }
 

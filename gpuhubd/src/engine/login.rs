@@ -7,7 +7,7 @@
 //!  Authenticated ── access rules ── entry (id, binding, vetting) ── as promised? ── published ── success
 //! ```
 
-use super::directory::Resolved;
+use super::directory::{Resolved, internal};
 use super::{Caller, Engine, event_of, policy};
 use crate::audit::{Audit, Event};
 use crate::config::ServiceMode;
@@ -77,7 +77,8 @@ impl Engine {
                 Code::Success
             }
             Err(denied) => {
-                if matches!(denied.reason, Reason::WrongPassword | Reason::UnknownUser | Reason::WrongSubject) {
+                // Passwords were counted before they were verified.
+                if denied.reason == Reason::WrongSubject {
                     self.lockout.failed(&context.user, Instant::now());
                 }
                 if let Some(text) = denied.reason.told() {
@@ -101,10 +102,10 @@ impl Engine {
             return Err(Denied::because(Reason::NotAllowed, "[services] has \"none\" for this service"));
         }
         let Ok(name) = UserName::new(&context.user) else {
-            return Err(self.turn_away(dialog, Reason::BadName).await);
+            return Err(self.turn_away("", dialog, Reason::BadName).await);
         };
         if self.lockout.is_locked(name.as_str(), Instant::now()) {
-            return Err(self.turn_away(dialog, Reason::TooManyTries).await);
+            return Err(self.turn_away(name.as_str(), dialog, Reason::TooManyTries).await);
         }
         let proven = match self.resolve(&name).await {
             Ok(Resolved::Known(provider, person)) => {
@@ -122,23 +123,20 @@ impl Engine {
                     service: context.service.clone(),
                     source: context.source.clone().filter(|s| !s.is_empty()),
                 };
-                let result = provider.device_login(&name, &origin, dialog).await;
-                if result.is_err() {
-                    self.provisional.forget(name.as_str());
-                }
-                result?
+                self.provisional.claim(name.as_str(), Instant::now());
+                provider.device_login(&name, &origin, dialog).await?
             }
             // This service never waits for a human.
             Ok(Resolved::AtProvider(provider, true)) => {
                 trail.backend = Some(provider.name().into());
-                return Err(self.turn_away(dialog, Reason::NoInteractiveService).await);
+                return Err(self.turn_away(name.as_str(), dialog, Reason::NoInteractiveService).await);
             }
             Ok(Resolved::AtProvider(_, false) | Resolved::Nobody) => {
-                return Err(self.turn_away(dialog, Reason::UnknownUser).await);
+                return Err(self.turn_away(name.as_str(), dialog, Reason::UnknownUser).await);
             }
             Err(denied) => {
                 // The prompt comes all the same, so that the answer does not go to the next module.
-                self.turn_away(dialog, denied.reason).await;
+                self.turn_away(name.as_str(), dialog, denied.reason).await;
                 return Err(denied);
             }
         };
@@ -152,14 +150,39 @@ impl Engine {
         dialog: &mut Dialog,
     ) -> Result<Authenticated, Denied> {
         let password = ask_password(dialog).await?;
-        provider.verify_password(person, &password).await
+        self.try_password(&**provider, person, &password).await
+    }
+
+    /// One password, counted before it is tried: prompts that were opened before the name was
+    /// locked, and answered all at once, are tries like any others.
+    pub(super) async fn try_password(
+        &self,
+        provider: &dyn Provider,
+        person: &Person,
+        password: &Secret,
+    ) -> Result<Authenticated, Denied> {
+        let name = person.name.as_str();
+        if self.lockout.is_locked(name, Instant::now()) {
+            provider.verify_decoy(password).await;
+            return Err(Reason::TooManyTries.into());
+        }
+        self.lockout.failed(name, Instant::now());
+        let result = provider.verify_password(person, password).await;
+        let judged = matches!(&result, Err(d) if matches!(d.reason, Reason::WrongPassword | Reason::AccountLocked));
+        if !judged {
+            self.lockout.was_no_try(name);
+        }
+        result
     }
 
     /// Everything that nobody's name gets, at the price of somebody's: the same prompt, and a
     /// verification that takes as long.
-    async fn turn_away(&self, dialog: &mut Dialog, reason: Reason) -> Denied {
+    async fn turn_away(&self, name: &str, dialog: &mut Dialog, reason: Reason) -> Denied {
         match ask_password(dialog).await {
             Ok(password) => {
+                if reason == Reason::UnknownUser {
+                    self.lockout.failed(name, Instant::now());
+                }
                 let decoy = self.providers.iter().rev().find(|p| p.method() == Method::Password);
                 // With the directory away there is nothing to imitate: everybody fails the same way.
                 if let Some(provider) = decoy.filter(|_| reason != Reason::BackendUnavailable) {
@@ -179,11 +202,22 @@ impl Engine {
         if person.name != *name {
             return Err(Denied::because(Reason::WrongSubject, "the provider vouches for another name"));
         }
-        policy::check(&self.rules.access, person)?;
+        let known = self.store.person(name.as_str()).map_err(internal)?.filter(|k| !k.gone);
         let promised = self.provisional.get(name.as_str(), Instant::now());
+        if known.as_ref().is_some_and(|k| k.key == person.key) {
+            // What was just verified of her counts for her key logins too, let in or not.
+            if self.absorb(person)?.1 {
+                self.publishing.publish().await;
+            }
+        }
+        policy::check(&self.rules.access, person)?;
+        // sshd took her entry before she was asked for anything. Who was nobody then can only have
+        // been promised one; if no such promise is known any more, its id may be another's by now.
+        if known.is_none() && promised.is_none() && proven.method() == Method::DeviceCode {
+            return Err(Denied::because(Reason::EntryChanged, "no promise of an entry is known for her first login"));
+        }
         let (passwd, changed) = self.absorb(person)?;
         trail.uid = Some(passwd.uid);
-        self.provisional.forget(name.as_str());
         // Before the success that needs it: sshd and the hub look her up at once.
         if changed && !self.publishing.publish().await {
             return Err(Denied::because(Reason::Internal, "the snapshot could not be written"));
@@ -192,7 +226,10 @@ impl Engine {
             Some(p) if (p.uid, p.gid, &p.home, &p.shell) != (passwd.uid, passwd.gid, &passwd.home, &passwd.shell) => {
                 Err(Reason::EntryChanged.into())
             }
-            _ => Ok(()),
+            _ => {
+                self.provisional.kept(name.as_str());
+                Ok(())
+            }
         }
     }
 

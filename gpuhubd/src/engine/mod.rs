@@ -112,14 +112,13 @@ impl Engine {
 
     /// What `gpuhub status` prints.
     pub fn status(&self) -> Status {
-        let (generation, people, groups) = self.store.everything(&[]).unwrap_or_default();
-        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let (generation, users, groups) = self.store.counts().unwrap_or_default();
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_s: self.started.elapsed().as_secs(),
             generation,
-            users: count(people.len()),
-            groups: count(groups.len()),
+            users,
+            groups,
             sessions: self.store.session_count().unwrap_or(0),
             audit_dropped: self.audit.dropped(),
             providers: self

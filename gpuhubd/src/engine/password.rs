@@ -20,9 +20,6 @@ impl Engine {
         let (base, code) = match outcome {
             Ok(()) => (Event::ok("password-change"), Code::Success),
             Err((denied, code)) => {
-                if denied.reason == Reason::WrongPassword {
-                    self.lockout.failed(&context.user, Instant::now());
-                }
                 if let Some(text) = denied.reason.told() {
                     dialog.complain(text);
                 }
@@ -82,7 +79,7 @@ impl Engine {
     ) -> Result<gpuhub_common::secret::Secret, Denied> {
         dialog.say(format!("Changing the password of {}.", person.name));
         let old = ask_password(dialog).await?;
-        match provider.verify_password(person, &old).await {
+        match self.try_password(provider, person, &old).await {
             Ok(_) => Ok(old),
             // An expired password is what one comes here to change.
             Err(d) if d.reason == Reason::PasswordExpired => Ok(old),

@@ -122,6 +122,10 @@ impl Provider for BuiltinProvider {
         NAME
     }
 
+    fn issuer(&self) -> &str {
+        NAME
+    }
+
     fn method(&self) -> Method {
         Method::Password
     }
@@ -169,6 +173,10 @@ impl Provider for BuiltinProvider {
     }
 
     async fn change_password(&self, person: &Person, old: &Secret, new: &Secret) -> Result<(), String> {
+        // The next start would undo it: a password that leaked would be good again.
+        if self.store.builtin_user(person.name.as_str()).is_ok_and(|u| u.is_some_and(|u| u.declared)) {
+            return Err("Your password is set in this box's configuration. Ask your administrator.".into());
+        }
         let text = new.expose_str().ok_or("The password is not valid UTF-8.")?;
         self.rule.check(text)?;
         if old.expose() == new.expose() {
@@ -293,8 +301,8 @@ mod tests {
         assert!(p.verify_password(&alice, &secret("Correct horse 1")).await.is_ok());
         assert!(p.verify_password(&alice, &secret("correct horse 1")).await.is_err());
         assert!(p.change_password(&alice, &secret("a"), &secret("short")).await.is_err());
-        p.change_password(&alice, &secret("a"), &secret("Another horse 2")).await.unwrap();
-        assert!(p.verify_password(&alice, &secret("Another horse 2")).await.is_ok());
+        let refused = p.change_password(&alice, &secret("a"), &secret("Another horse 2")).await.unwrap_err();
+        assert!(refused.contains("configuration"), "{refused}: the next start would undo it");
         declare(&store, &Builtin::default()).unwrap();
         assert!(store.builtin_user("alice").unwrap().is_none(), "what is declared no more goes");
     }

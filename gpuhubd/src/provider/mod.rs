@@ -78,6 +78,10 @@ pub trait Provider: Send + Sync {
     /// `builtin`, `ldap`, `oidc`.
     fn kind(&self) -> &'static str;
 
+    /// The issuer in the keys of its people. A provider that is now another one under the old name
+    /// answers for nobody whom the old one knew.
+    fn issuer(&self) -> &str;
+
     /// How its people log in.
     fn method(&self) -> Method;
 

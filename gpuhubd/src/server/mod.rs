@@ -17,15 +17,19 @@ use gpuhub_common::wire::{
 };
 use rights::{Peer, State};
 use serde::Serialize;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// Connections at once; the file descriptors of the process are the limit behind it.
-const MOST_CONNECTIONS: usize = 2000;
+/// Connections at once, root's and everybody else's counted apart, and of one uid: nobody's shell can
+/// keep sshd from asking. The file descriptors of the process are the limit behind it.
+const MOST_OF_ROOT: usize = 2000;
+const MOST_OF_OTHERS: usize = 2000;
+const MOST_OF_ONE: usize = 500;
 /// Conversations at once. They are counted apart from lookups, so that a flood of `getent` cannot
 /// keep anybody from logging in.
 const MOST_LOGINS: usize = 400;
@@ -55,21 +59,59 @@ pub async fn serve(listener: UnixListener, policy: Policy, engine: Arc<Engine>, 
         rule,
         logins: Arc::new(Semaphore::new(MOST_LOGINS)),
         lookups: Semaphore::new(MOST_LOOKUPS),
+        login_lookups: Semaphore::new(MOST_LOOKUPS),
     });
-    let connections = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let places = Arc::new(Places::default());
     loop {
-        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
+                let uid = stream.peer_cred().map(|c| c.uid());
+                // Whoever has too many is dropped at once; his next attempt may find a place.
+                let Some(place) = uid.ok().and_then(|uid| places.take(uid)) else { continue };
                 let server = Arc::clone(&server);
                 tokio::spawn(async move {
                     // A connection that ends in an error has been answered by its end.
-                    let _ = server.connection(stream).await;
-                    drop(permit);
+                    let _ = server.connection(stream, place.uid).await;
+                    drop(place);
                 });
             }
             // Out of file descriptors: those in use end some time.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// Who has how many connections.
+#[derive(Debug, Default)]
+struct Places(Mutex<HashMap<u32, usize>>);
+
+/// One connection's place; given back when it ends.
+struct Place {
+    places: Arc<Places>,
+    uid: u32,
+}
+
+impl Places {
+    fn take(self: &Arc<Self>, uid: u32) -> Option<Place> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = taken.get(&uid).copied().unwrap_or(0);
+        let others: usize = taken.iter().filter(|(of, _)| **of != 0).map(|(_, n)| n).sum();
+        let room = if uid == 0 { own < MOST_OF_ROOT } else { own < MOST_OF_ONE && others < MOST_OF_OTHERS };
+        room.then(|| {
+            *taken.entry(uid).or_default() += 1;
+            Place { places: Arc::clone(self), uid }
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(n) = taken.get_mut(&self.uid) {
+            *n -= 1;
+            if *n == 0 {
+                taken.remove(&self.uid);
+            }
         }
     }
 }
@@ -84,11 +126,12 @@ struct Server {
     rule: PasswordRule,
     logins: Arc<Semaphore>,
     lookups: Semaphore,
+    /// Those of login daemons: a flood of others must not keep a name from being found.
+    login_lookups: Semaphore,
 }
 
 impl Server {
-    async fn connection(&self, stream: UnixStream) -> Result<(), Dropped> {
-        let uid = stream.peer_cred().map_err(|_| Dropped)?.uid();
+    async fn connection(&self, stream: UnixStream, uid: u32) -> Result<(), Dropped> {
         let peer = match uid {
             0 => Peer::Root,
             uid if self.policy.login_peers.contains(&uid) => Peer::LoginProgram,
@@ -151,9 +194,10 @@ impl Server {
     }
 
     async fn get_user(&self, q: UserQuery, peer: Peer) -> Result<Result<UserReply, LookupError>, Dropped> {
-        let _turn = self.lookups.acquire().await.map_err(|_| Dropped)?;
         // Only root's login daemons get provisional entries.
         let login = q.login && peer == Peer::Root;
+        let turn = if login { &self.login_lookups } else { &self.lookups };
+        let _turn = turn.acquire().await.map_err(|_| Dropped)?;
         let key = match (&q.name, q.uid) {
             (Some(name), None) => UserKey::Name(name),
             (None, Some(uid)) => UserKey::Uid(uid),

@@ -39,16 +39,16 @@ impl Store {
         })
     }
 
-    /// Gives `id` to `name` in every one of `kinds`, or in none: `false` if another name has it,
-    /// or the name has another.
-    pub fn give_id(&self, kinds: &[IdKind], id: u32, name: &str) -> Result<bool, StoreError> {
+    /// Gives `id` to every one of `names`, or to none: `false` if another name has it, or one of
+    /// them has another.
+    pub fn give_id(&self, names: &[(IdKind, &str)], id: u32) -> Result<bool, StoreError> {
         self.transaction(|tx| {
-            for kind in kinds {
+            for (kind, name) in names {
                 if !is_free_for(tx, *kind, id, name)? {
                     return Ok(false);
                 }
             }
-            for kind in kinds {
+            for (kind, name) in names {
                 tx.execute(
                     "INSERT OR IGNORE INTO ids (kind, id, name, given_at) VALUES (?1, ?2, ?3, ?4)",
                     params![kind.as_str(), id, name, unix_now()],

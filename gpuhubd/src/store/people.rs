@@ -92,11 +92,13 @@ impl Store {
             let name = &known.passwd.name;
             let before = tx.query_row(&format!("{PERSON} WHERE name = ?1"), [name], person).optional()?;
             let p = &known.passwd;
-            tx.execute(
+            // Another key under that name is refused here too, where nobody can come between.
+            let written = tx.execute(
                 "INSERT INTO people (provider, issuer, subject, name, uid, gid, gecos, home, shell, fetched_at, gone)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-                 ON CONFLICT (name) DO UPDATE SET provider = ?1, issuer = ?2, subject = ?3, uid = ?5, gid = ?6,
-                    gecos = ?7, home = ?8, shell = ?9, fetched_at = ?10, gone = ?11",
+                 ON CONFLICT (name) DO UPDATE SET provider = ?1, uid = ?5, gid = ?6, gecos = ?7, home = ?8,
+                    shell = ?9, fetched_at = ?10, gone = ?11
+                 WHERE issuer = ?2 AND subject = ?3",
                 params![
                     known.provider,
                     known.key.issuer,
@@ -111,6 +113,9 @@ impl Store {
                     known.gone
                 ],
             )?;
+            if written == 0 {
+                return Err(StoreError::QueryReturnedNoRows);
+            }
             let same_person = before.is_some_and(|b| b.passwd == known.passwd && b.gone == known.gone);
             let same_groups = !put_memberships(tx, &known.provider, name, groups)?;
             if !(same_person && same_groups) {
@@ -149,9 +154,12 @@ impl Store {
             let before = group_where(tx, "name = ?1", [&g.name])?;
             tx.execute(
                 "INSERT INTO groups (name, gid, provider, fetched_at) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (name) DO UPDATE SET gid = ?2, provider = ?3, fetched_at = ?4",
+                 ON CONFLICT (name) DO UPDATE SET gid = ?2, fetched_at = ?4 WHERE provider = ?3",
                 params![g.name, g.gid, known.provider, known.fetched_at],
             )?;
+            if before.as_ref().is_some_and(|b| b.provider != known.provider) {
+                return Err(StoreError::QueryReturnedNoRows);
+            }
             tx.execute("DELETE FROM members WHERE grp = ?1 AND via = 'list'", [&g.name])?;
             for member in &g.members {
                 tx.execute(
@@ -221,6 +229,15 @@ impl Store {
         })
     }
 
+    /// Generation, people served, groups.
+    pub fn counts(&self) -> Result<(u64, u64, u64), StoreError> {
+        self.with(|c| {
+            let count = |sql: &str| c.query_row(sql, [], |r| r.get::<_, i64>(0)).map(i64::unsigned_abs);
+            let people = count("SELECT count(*) FROM people WHERE gone = 0")?;
+            Ok((super::generation(c)?, people, count("SELECT count(*) FROM groups")?))
+        })
+    }
+
     /// Names of `provider`'s people whose entry is older than `before`, oldest first.
     pub fn stale_people(&self, provider: &str, before: i64, most: u32) -> Result<Vec<String>, StoreError> {
         self.with(|c| {
@@ -274,7 +291,7 @@ fn put_memberships(tx: &Transaction<'_>, provider: &str, user: &str, groups: &[G
     for g in groups {
         changed |= tx.execute(
             "INSERT INTO groups (name, gid, provider, fetched_at) VALUES (?1, ?2, ?3, 0)
-             ON CONFLICT (name) DO UPDATE SET gid = ?2 WHERE gid <> ?2",
+             ON CONFLICT (name) DO UPDATE SET gid = ?2 WHERE gid <> ?2 AND provider = ?3",
             params![g.name, g.gid, provider],
         )? > 0;
     }

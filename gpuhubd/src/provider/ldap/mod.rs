@@ -47,6 +47,7 @@ const MOST_GROUPS: usize = 10_000;
 /// A directory.
 pub struct LdapProvider {
     name: String,
+    issuer: String,
     user_base: String,
     group_base: String,
     cache_ttl: Duration,
@@ -60,6 +61,7 @@ impl LdapProvider {
         let base = |own: &Option<String>| own.as_ref().unwrap_or(&config.base).clone();
         Ok(Self {
             name: config.name.clone(),
+            issuer: schema::issuer(&config.name),
             user_base: base(&config.user_base),
             group_base: base(&config.group_base),
             cache_ttl: config.cache_ttl.0,
@@ -124,6 +126,10 @@ impl Provider for LdapProvider {
 
     fn kind(&self) -> &'static str {
         "ldap"
+    }
+
+    fn issuer(&self) -> &str {
+        &self.issuer
     }
 
     fn method(&self) -> Method {

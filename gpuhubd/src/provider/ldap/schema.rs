@@ -102,7 +102,7 @@ pub(super) fn person(
     let person = Person {
         provider: provider.to_owned(),
         name,
-        key: PersonKey { issuer: format!("ldap:{provider}"), subject },
+        key: PersonKey { issuer: issuer(provider), subject },
         full_name: entry.one("gecos").or(entry.one("cn")).unwrap_or_default().to_owned(),
         uid: Some(id(entry, "uidnumber")?),
         gid: Some(id(entry, "gidnumber")?),
@@ -224,6 +224,11 @@ fn generalized_time(text: &str) -> Option<i64> {
     let date = NaiveDate::from_ymd_opt(digits.get(0..4)?.parse().ok()?, part(4..6)?, part(6..8)?)?;
     let time = date.and_hms_opt(part(8..10)?, part(10..12)?, part(12..14)?.min(59))?;
     Some(time.and_utc().timestamp())
+}
+
+/// The issuer in the keys of a provider's people.
+pub fn issuer(provider: &str) -> String {
+    format!("ldap:{provider}")
 }
 
 #[cfg(test)]

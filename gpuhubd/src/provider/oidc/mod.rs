@@ -177,6 +177,10 @@ impl Provider for OidcProvider {
         "oidc"
     }
 
+    fn issuer(&self) -> &str {
+        &self.config.issuer
+    }
+
     fn method(&self) -> Method {
         Method::DeviceCode
     }
