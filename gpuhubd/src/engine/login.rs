@@ -14,6 +14,7 @@ use crate::config::ServiceMode;
 use crate::dialog::Dialog;
 use crate::model::{Denied, Method, Person, Reason};
 use crate::provider::{Authenticated, Origin, Provider};
+use gpuhub_common::entry::Passwd;
 use gpuhub_common::name::UserName;
 use gpuhub_common::secret::Secret;
 use gpuhub_common::wire::{Code, Context};
@@ -107,6 +108,8 @@ impl Engine {
         if self.lockout.is_locked(name.as_str(), Instant::now()) {
             return Err(self.turn_away(name.as_str(), dialog, Reason::TooManyTries).await);
         }
+        // As sshd saw her: it asked for the name before PAM did.
+        let promised = self.provisional.get(name.as_str(), Instant::now());
         let proven = match self.resolve(&name).await {
             Ok(Resolved::Known(provider, person)) => {
                 trail.backend = Some(provider.name().into());
@@ -140,7 +143,7 @@ impl Engine {
                 return Err(denied);
             }
         };
-        self.admit(&name, &proven, trail).await
+        self.admit(&name, &proven, promised, trail).await
     }
 
     async fn by_password(
@@ -195,7 +198,13 @@ impl Engine {
     }
 
     /// From a verified proof to the published entry.
-    async fn admit(&self, name: &UserName, proven: &Authenticated, trail: &mut Trail<'_>) -> Result<(), Denied> {
+    async fn admit(
+        &self,
+        name: &UserName,
+        proven: &Authenticated,
+        promised: Option<Passwd>,
+        trail: &mut Trail<'_>,
+    ) -> Result<(), Denied> {
         let person = proven.person();
         trail.method = Some(proven.method());
         // Providers check this too; nobody else may answer for the name that the login is for.
@@ -203,7 +212,6 @@ impl Engine {
             return Err(Denied::because(Reason::WrongSubject, "the provider vouches for another name"));
         }
         let known = self.store.person(name.as_str()).map_err(internal)?.filter(|k| !k.gone);
-        let promised = self.provisional.get(name.as_str(), Instant::now());
         if known.as_ref().is_some_and(|k| k.key == person.key) {
             // What was just verified of her counts for her key logins too, let in or not.
             if self.absorb(person)?.1 {
@@ -224,6 +232,8 @@ impl Engine {
         }
         match promised {
             Some(p) if (p.uid, p.gid, &p.home, &p.shell) != (passwd.uid, passwd.gid, &passwd.home, &passwd.shell) => {
+                // The next lookup has the right one; logins that began on the old one are refused, too.
+                self.provisional.correct(passwd);
                 Err(Reason::EntryChanged.into())
             }
             _ => {

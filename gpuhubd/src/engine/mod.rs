@@ -16,6 +16,8 @@ mod password;
 mod policy;
 mod provisional;
 pub mod refresh;
+#[cfg(test)]
+mod tests;
 
 pub use directory::{GroupKey, LookupError, UserKey};
 

@@ -60,6 +60,14 @@ impl Provisional {
         }
     }
 
+    /// What was promised is not what she is: from now on it is.
+    pub fn correct(&self, entry: Passwd) {
+        let mut map = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((promised, _)) = map.get_mut(&entry.name) {
+            *promised = entry;
+        }
+    }
+
     /// The promise was kept: she is in the store now.
     pub fn kept(&self, name: &str) {
         self.promised.lock().unwrap_or_else(PoisonError::into_inner).remove(name);

@@ -6,6 +6,8 @@
 pub mod builtin;
 pub mod ldap;
 pub mod oidc;
+#[cfg(test)]
+pub mod scripted;
 
 use crate::dialog::Dialog;
 use crate::finding::Finding;

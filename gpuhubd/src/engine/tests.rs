@@ -1,0 +1,161 @@
+//! The decisions that no single real server makes happen on demand.
+
+use super::*;
+use crate::config::Audit as AuditConfig;
+use crate::dialog::Dialog;
+use crate::model::{GroupClaim, Method, Person, PersonKey, Reason, Standing};
+use crate::provider::scripted::Scripted;
+use crate::publish::{self, View};
+use gpuhub_common::name::{GroupName, UserName};
+use gpuhub_common::secret::Secret;
+use gpuhub_common::wire::{Code, Next};
+use std::path::PathBuf;
+
+struct Box_ {
+    engine: Engine,
+    dir: PathBuf,
+    corp: Arc<Scripted>,
+    sso: Arc<Scripted>,
+}
+
+impl Drop for Box_ {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A box with a directory `corp` and, after it, an identity provider `sso`.
+fn a_box(test: &str) -> Box_ {
+    let dir = std::env::temp_dir().join(format!("gpuhub-engine-{test}-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let store = Store::in_memory().unwrap();
+    let audit = Audit::start("/nonexistent/log", AuditConfig::default().queue, "test").unwrap();
+    let publishing = publish::start(store.clone(), dir.join("snapshot"), View::default(), audit.clone());
+    let scripted = |name, method| Arc::new(Scripted { name, method, people: Mutex::default() });
+    let (corp, sso) = (scripted("corp", Method::Password), scripted("sso", Method::DeviceCode));
+    let providers: Vec<Arc<dyn Provider>> = vec![corp.clone(), sso.clone()];
+    let idmap = Idmap::new(store.clone(), [1_000_000_000, 1_999_999_999]);
+    let engine = Engine::new(Rules::default(), store, idmap, providers, publishing, audit);
+    Box_ { engine, dir, corp, sso }
+}
+
+fn person(provider: &str, name: &str, subject: &str, groups: &[(&str, Option<u32>)]) -> Person {
+    let claim = |(name, gid): &(&str, Option<u32>)| GroupClaim { name: GroupName::new(name).unwrap(), gid: *gid };
+    Person {
+        provider: provider.into(),
+        name: UserName::new(name).unwrap(),
+        key: PersonKey { issuer: provider.into(), subject: subject.into() },
+        full_name: String::new(),
+        uid: None,
+        gid: None,
+        home: None,
+        shell: None,
+        groups: groups.iter().map(claim).collect(),
+        standing: Standing::Active,
+    }
+}
+
+async fn log_in(b: &Box_, name: &str) -> Code {
+    let (dialog, mut far) = Dialog::pair();
+    let caller = Caller { listener: "test".into(), uid: 0 };
+    let context = Context { user: name.into(), service: "sshd".into(), ..Context::default() };
+    let person = async {
+        loop {
+            match far.steps.recv().await.unwrap().next {
+                Next::Done(code) => return code,
+                Next::Prompt(_) => far.answers.send(Secret::new(b"x").unwrap()).await.unwrap(),
+            }
+        }
+    };
+    tokio::join!(b.engine.login(&caller, &context, dialog), person).1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_login_needs_the_promise_that_sshd_acts_on() {
+    let b = a_box("promise");
+    b.sso.people.lock().unwrap().push(person("sso", "dave", "1", &[]));
+    assert_eq!(log_in(&b, "dave").await, Code::AuthErr, "nobody was promised anything");
+    assert!(b.engine.store.person("dave").unwrap().is_none());
+    let promised = b.engine.user(UserKey::Name("dave"), true).await.unwrap();
+    assert_eq!(log_in(&b, "dave").await, Code::Success);
+    assert_eq!(b.engine.user(UserKey::Name("dave"), false).await.unwrap(), promised);
+    assert_eq!(log_in(&b, "dave").await, Code::Success, "now she is known");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_login_takes_no_promise_back() {
+    let b = a_box("failed");
+    let promised = b.engine.user(UserKey::Name("dave"), true).await.unwrap();
+    assert_eq!(log_in(&b, "dave").await, Code::AuthErr, "sso does not have her yet");
+    assert!(b.engine.provisional.reserved("erin").contains(&promised.uid), "another connection may rely on it");
+    b.sso.people.lock().unwrap().push(person("sso", "dave", "1", &[]));
+    assert_eq!(log_in(&b, "dave").await, Code::Success);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promise_that_turns_out_otherwise_is_a_refusal_and_the_next_is_right() {
+    let b = a_box("otherwise");
+    b.engine.user(UserKey::Name("dave"), true).await.unwrap();
+    let mut dave = person("sso", "dave", "1", &[]);
+    dave.home = Some("/data/dave".into());
+    b.sso.people.lock().unwrap().push(dave);
+    assert_eq!(log_in(&b, "dave").await, Code::AuthErr);
+    assert_eq!(b.engine.user(UserKey::Name("dave"), true).await.unwrap().home, "/data/dave");
+    assert_eq!(log_in(&b, "dave").await, Code::Success);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_stays_with_its_first_key() {
+    let b = a_box("key");
+    assert!(b.engine.absorb(&person("sso", "dave", "1", &[])).is_ok());
+    let other = b.engine.absorb(&person("sso", "dave", "2", &[])).unwrap_err();
+    assert_eq!(other.reason, Reason::NameTaken);
+    let renamed = b.engine.absorb(&person("sso", "david", "1", &[])).unwrap_err();
+    assert_eq!(renamed.reason, Reason::NameTaken);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_belong_to_the_provider_that_had_them_first() {
+    let b = a_box("groups");
+    let gids = |name: &str| b.engine.store.gids_of(name).unwrap();
+    b.engine.absorb(&person("corp", "alice", "1", &[("ml", Some(5000))])).unwrap();
+    b.engine.absorb(&person("sso", "dave", "1", &[("ml", None), ("vision", None)])).unwrap();
+    assert_eq!(gids("alice"), [5000]);
+    assert_eq!(gids("dave").len(), 1, "vision, but not the other's ml");
+    b.engine.absorb(&person("corp", "bob", "2", &[("vision", Some(6000))])).unwrap();
+    assert!(gids("bob").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_joins_somebody_s_own_group_by_its_name() {
+    let b = a_box("own");
+    let (dave, _) = b.engine.absorb(&person("sso", "dave", "1", &[])).unwrap();
+    b.engine.absorb(&person("sso", "erin", "2", &[("dave", None)])).unwrap();
+    assert!(!b.engine.store.gids_of("erin").unwrap().contains(&dave.gid));
+    // The other way round: a group of her name does not keep frank out.
+    b.engine.absorb(&person("corp", "alice", "1", &[("frank", Some(7000))])).unwrap();
+    let (frank, _) = b.engine.absorb(&person("sso", "frank", "3", &[])).unwrap();
+    assert_ne!(frank.gid, 7000);
+    assert_eq!(b.engine.store.gids_of("alice").unwrap(), [7000]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_gid_is_not_another_provider_s_group() {
+    let b = a_box("primary");
+    let (dave, _) = b.engine.absorb(&person("sso", "dave", "1", &[])).unwrap();
+    let mut mallory = person("corp", "mallory", "9", &[]);
+    (mallory.uid, mallory.gid) = (Some(20009), Some(dave.gid));
+    assert_eq!(b.engine.absorb(&mallory).unwrap_err().reason, Reason::EntryRefused);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_is_another_one_under_the_old_name_knows_nobody() {
+    let b = a_box("issuer");
+    let mut dave = person("sso", "dave", "1", &[]);
+    dave.key.issuer = "the old sso".into();
+    b.engine.absorb(&dave).unwrap();
+    let context = Context { user: "dave".into(), service: "sshd".into(), ..Context::default() };
+    assert_eq!(b.engine.account(&context).await.code, Code::PermDenied, "a key is no proof any more");
+    b.corp.people.lock().unwrap().push(person("corp", "dave", "1", &[]));
+    assert_eq!(b.engine.account(&context).await.code, Code::PermDenied, "nor is another dave she");
+}
