@@ -103,8 +103,7 @@ def test_a_code_expires(box, oidc):
 def test_a_login_that_is_hung_up_leaves_nothing_behind(box, oidc):
     terminal = Terminal(box, "dave")
     terminal.device_code()
-    box.stop("ssh", 9)
-    terminal.close()
+    terminal.vanish()
     box.wait_audit(event="auth", user="dave", result="denied", reason="cancelled", timeout=10)
     polls = oidc.log().count("authorization_pending")
     time.sleep(2.5)

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from harness.box import wait_until
 from harness.ssh import SOURCE, Terminal, authorize_key, quick_try, ssh_kbdint, ssh_key, ssh_password
 
 PASSWORD = "first-Passw0rd"
@@ -235,7 +236,9 @@ def test_with_the_entrypoint_the_image_s_own_command_runs_beside_the_broker(make
     box.add_user("ada", PASSWORD)
     assert ssh_kbdint(box, "ada", [PASSWORD]).accepted
     # The broker is started again when it dies; the command never notices.
+    killed = box.pids("gpuhubd")
     box.kill("gpuhubd", 9)
+    wait_until(lambda: set(box.pids("gpuhubd")) - set(killed), "the broker to be started again", timeout=15)
     box.wait_broker(entrypoint)
     assert ssh_kbdint(box, "ada", [PASSWORD]).accepted
     assert quick_try(box, "ada", [PASSWORD]).accepted

@@ -59,7 +59,8 @@ class Terminal:
                  options: list[str] | None = None, timeout: float = 30):
         self.start = time.monotonic()
         chosen = options or ["-oPreferredAuthentications=keyboard-interactive", "-oPubkeyAuthentication=no"]
-        self.child = client_box(box.lan).spawn(_command(box, user, source, chosen, command), timeout=timeout)
+        self.client = client_box(box.lan)
+        self.child = self.client.spawn(_command(box, user, source, chosen, command), timeout=timeout)
         self.screen = ""
 
     def expect(self, *patterns: str, timeout: float = -1) -> int:
@@ -94,6 +95,11 @@ class Terminal:
         self.child.expect(pexpect.EOF, timeout=timeout)
         self.screen += self.child.before
         return self.close()
+
+    def vanish(self) -> None:
+        """The client is killed. One that only loses its terminal may still send an empty answer."""
+        self.client.stop("ssh", 9)
+        self.close()
 
     def close(self) -> Session:
         """Hangs up, if ssh is still there."""
