@@ -270,14 +270,16 @@ fn the_command_has_a_clean_signal_mask_and_our_environment() {
 fn one_ctrl_c_is_one_interrupt_and_none_for_the_broker() {
     let stage = Stage::new("tty", &format!("trap 'echo int >> $here/wrong' INT\n{OBEDIENT}"));
     let _listener = stage.listen();
-    // A busy loop: a sleeping shell runs its trap once for two signals. script(1) gives the supervisor a terminal, as `docker run -it` does.
+    // A busy loop: a sleeping shell runs its trap once for two signals. script(1) gives the supervisor a
+    // terminal, as `docker run -it` does, through $SHELL, which must not stay in between: it would have
+    // the interrupt too. timeout(1) gives back an interrupt that whoever runs the tests may ignore.
     let inner = format!(
-        "{ENTRYPOINT} --broker {} --socket broker.sock sh -c \
+        "exec {ENTRYPOINT} --broker {} --socket broker.sock sh -c \
          'trap \"echo INT >> got\" INT; echo set > ready; while ! test -e enough; do :; done'",
         stage.path("broker").display()
     );
-    let mut command = Command::new("script");
-    command.args(["--quiet", "--return", "--command", &inner, "/dev/null"]);
+    let mut command = Command::new("timeout");
+    command.args(["60", "script", "--quiet", "--return", "--command", &inner, "/dev/null"]);
     command.current_dir(&stage.dir).stdin(Stdio::piped()).stdout(Stdio::null());
     let mut child = command.spawn().unwrap();
     stage.wait_for("ready", 1);
