@@ -7,7 +7,7 @@
 //! on. The snapshot is complete, and kept fresh for so many seconds.
 
 use gpuhub_common::entry::{Group, Passwd};
-use gpuhub_common::snapshot::{Content, PUSH_EVERY_MS, Publisher, SnapshotUser, VALIDITY_MS, encode, now_ms};
+use gpuhub_common::snapshot::{Content, PUSH_EVERY_MS, Publisher, Room, SnapshotUser, VALIDITY_MS, encode, now_ms};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     let content = content(users.parse()?, groups.parse()?);
     let made = start.elapsed();
-    let bytes = encode(&content)?;
+    let bytes = encode(&content, Room::ForChanges)?;
     let encoded = start.elapsed();
     let mut publisher = Publisher::open(Path::new(path));
     publisher.publish(&bytes, now_ms() + VALIDITY_MS)?;

@@ -6,7 +6,7 @@ use crate::lookup::Nss;
 use crate::process::{Name, Process};
 use gpuhub_common::entry::{Group, Passwd};
 use gpuhub_common::local::LocalAccounts;
-use gpuhub_common::snapshot::{Content, Published, SnapshotUser, VALIDITY_MS, encode, now_ms};
+use gpuhub_common::snapshot::{Content, Published, Room, SnapshotUser, VALIDITY_MS, encode, now_ms};
 use libc::{c_char, c_int, c_long};
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
@@ -65,7 +65,7 @@ impl Place {
     }
 
     fn publish(&self, content: &Content) -> Published {
-        Published::write(self.nss.reader.path(), &encode(content).unwrap(), now_ms() + VALIDITY_MS).unwrap()
+        Published::write(self.nss.reader.path(), &encode(content, Room::None).unwrap(), now_ms() + VALIDITY_MS).unwrap()
     }
 
     /// A broker that answers every request by `script`; none: it lets the client wait. What it

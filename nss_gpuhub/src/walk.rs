@@ -1,7 +1,7 @@
 //! Enumeration: setpwent(3) and its kin walk one snapshot from end to end.
 //!
 //! A walk maps the file for itself, so that nobody is left out or told twice when it is replaced
-//! in between. glibc lets one thread at a time in; who finds the walk taken nevertheless is told
+//! in between; who comes while it lasts is at its end. glibc lets one thread at a time in; who finds the walk taken nevertheless is told
 //! "unavailable" rather than made to wait.
 
 use crate::lookup::Nss;
@@ -33,13 +33,13 @@ impl Walk {
         Ok(())
     }
 
-    /// One step. `read` gets the `n`th entry and `pack` puts it where it belongs; if it does not fit,
+    /// One step. `read` gets the next entry at or behind a place and `pack` puts it where it belongs; if it does not fit,
     /// the next step comes to the same entry. Refused and damaged entries are passed over.
     pub(crate) fn step<T>(
         &self,
         nss: &Nss,
         mut out: Out<'_>,
-        read: impl Fn(&Mapping, u32, &mut Out<'_>) -> Lookup<Result<T, Refusal>>,
+        read: impl Fn(&Mapping, &mut u32, &mut Out<'_>) -> Lookup<Result<T, Refusal>>,
         pack: impl FnOnce(T, Out<'_>) -> Result<(), Miss>,
     ) -> Result<(), Miss> {
         let mut state = self.lock()?;
@@ -48,7 +48,7 @@ impl Walk {
             none => none.insert(Position { mapping: open(nss.reader.path(), nss.local)?, next: 0 }),
         };
         loop {
-            match read(&position.mapping, position.next, &mut out) {
+            match read(&position.mapping, &mut position.next, &mut out) {
                 Lookup::Found(Ok(entry)) => {
                     pack(entry, out)?;
                     position.next += 1;

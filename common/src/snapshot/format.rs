@@ -4,30 +4,41 @@
 //!   0  magic                     8 bytes
 //!   8  version, header length    u32, u32
 //!  16  total length              u64, equal to the file's size
-//!  24  generation                u64
+//!  24  generation                u64, atomic
 //!  32  flags                     u32: bit 0 complete; the others must be 0
 //!  40  hash seed                 u64
-//!  48  users, groups             u32, u32
-//!  64  superseded                u32, atomic   ┐ the only words that change
-//!  72  valid until               u64, atomic   ┘ after the file is published
-//! 128  sections                  9 × (offset u32, length u32), in the order of `Section`
-//! 256  the sections
+//!  48  users, groups             u32, u32, atomic
+//!  56  room                      u64: offset of the first byte that no entry uses; the writer's note
+//!  64  superseded                u32, atomic
+//!  72  valid until               u64, atomic
+//! 128  sections                  7 × (offset u32, length u32), in the order of `Section`
+//! 256  programs, records, tables, indexes, room
 //! ```
 //!
 //! A table is a power of two of 8-byte slots with linear probing, at most half full. A slot is
-//! `key << 32 | unit`, where the unit is a record's offset in 8-byte steps; 0 is a free slot. The
-//! key is the id itself, or 32 bits of the name's hash (the other 32 choose the slot). No run of
-//! used slots is longer than [`MAX_RUN`]: the encoder tries other seeds until that holds, and a
-//! reader that sees a longer run knows that the file is corrupt. A hit thus touches the header's
-//! line, a slot's, and one or two of the record.
+//! `key << 32 | unit`, where the unit is a record's offset in 8-byte steps; 0 is a free slot, and
+//! the unit [`DELETED`] is one that was used: a search goes on behind it. The key is the id itself,
+//! or 32 bits of the name's hash (the other 32 choose the slot). No run of used slots is longer
+//! than [`MAX_RUN`]: the encoder tries other seeds until that holds, and a reader that sees a
+//! longer run knows that the file is corrupt. A hit thus touches the header's line, a slot's, and
+//! one or two of the record. An index has the units of all records, 4 bytes each: in the order of
+//! their names when the file is made, what is added later behind them; 0 is a place that is not used.
 //!
 //! ```text
-//! user:   uid, gid, number of gids, 0     4 × u32
+//! user:   uid, gid, number of gids, place in the index   4 × u32
 //!         lengths of name, gecos, home, shell   4 × u16
 //!         name 0 gecos 0 home 0 shell 0   padded to 8; then the gids, u32 each, padded to 8
-//! group:  gid, length of name, number of members, bytes of members with their 0   4 × u32
+//! group:  gid, length of name, number of members, bytes of members with their 0,
+//!         place in the index, 0           6 × u32
 //!         name 0 member 0 member 0 …      padded to 8
 //! ```
+//!
+//! # What changes in a file that is in use
+//!
+//! A published file has room for more: `super::change` writes new records there, and then stores
+//! the slots and index places that point to them, one word each. A record that is in use, or once
+//! was, is never written again, so that nobody reads half of one. The other words that change are
+//! those marked atomic above. The file never becomes shorter or longer.
 //!
 //! A reader refuses every version but its own: install the same gpuhub on both sides of the run
 //! directory. Until then it asks the socket.
@@ -35,7 +46,7 @@
 /// First bytes of the file.
 pub const MAGIC: [u8; 8] = *b"gpuhub\x1a\n";
 /// Version of the format.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Length of the header.
 pub const HEADER: usize = 256;
 /// Longest file that is written or mapped: a million users with twenty groups each take a third.
@@ -68,17 +79,20 @@ pub(super) mod at {
     pub(crate) const SEED: usize = 40;
     pub(crate) const USERS: usize = 48;
     pub(crate) const GROUPS: usize = 52;
+    pub(crate) const ROOM: usize = 56;
     pub(crate) const SUPERSEDED: usize = 64;
     pub(crate) const VALID_UNTIL: usize = 72;
     pub(crate) const SECTIONS: usize = 128;
 }
 
+/// The unit of a slot whose entry is gone. It lies in the header, where no record is.
+pub(super) const DELETED: u32 = 1;
 /// Bit of the flags: an absence is authoritative.
 pub(super) const COMPLETE: u32 = 1;
 /// Bytes of a user record before its text.
 pub(super) const USER_HEAD: usize = 24;
 /// Bytes of a group record before its text.
-pub(super) const GROUP_HEAD: usize = 16;
+pub(super) const GROUP_HEAD: usize = 24;
 
 /// The sections, in the order of the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,26 +101,22 @@ pub(super) enum Section {
     UserIds,
     GroupNames,
     GroupIds,
-    /// Units of the user records in the order of their names: u32 each.
+    /// Units of the user records: u32 each.
     UserIndex,
     /// The same of the groups.
     GroupIndex,
-    Users,
-    Groups,
     /// Names of login programs, each with its NUL.
     Programs,
 }
 
 impl Section {
-    pub(super) const ALL: [Section; 9] = [
+    pub(super) const ALL: [Section; 7] = [
         Section::UserNames,
         Section::UserIds,
         Section::GroupNames,
         Section::GroupIds,
         Section::UserIndex,
         Section::GroupIndex,
-        Section::Users,
-        Section::Groups,
         Section::Programs,
     ];
 }

@@ -150,8 +150,8 @@ impl Mapping {
         self.vet_user(found, out)
     }
 
-    /// The `n`th user, vetted.
-    pub fn user_at(&self, n: u32, out: &mut Out<'_>) -> Lookup<Result<UserEntry, Refusal>> {
+    /// The next user at or behind place `n`, vetted ([`View::user_at`]).
+    pub fn user_at(&self, n: &mut u32, out: &mut Out<'_>) -> Lookup<Result<UserEntry, Refusal>> {
         let found = self.view.user_at(n, out);
         self.vet_user(found, out)
     }
@@ -168,8 +168,8 @@ impl Mapping {
         self.vet_group(found, out)
     }
 
-    /// The `n`th group, vetted with all its members.
-    pub fn group_at(&self, n: u32, out: &mut Out<'_>) -> Lookup<Result<GroupEntry, Refusal>> {
+    /// The next group at or behind place `n`, vetted with all its members ([`View::group_at`]).
+    pub fn group_at(&self, n: &mut u32, out: &mut Out<'_>) -> Lookup<Result<GroupEntry, Refusal>> {
         let found = self.view.group_at(n, out);
         self.vet_group(found, out)
     }

@@ -4,14 +4,16 @@
 //! read-only ([`Reader`]). It is derived from the broker's store and never an input to it.
 //!
 //! - [`mod@format`] says what lies where in the file, and in which version;
-//! - [`mod@encode`] makes the bytes, the same bytes for the same content;
+//! - [`mod@encode`] makes the bytes, the same bytes for the same content (`record` those of one
+//!   entry, `table` the hash tables);
 //! - [`view`] reads them, whoever may be writing them at the time; [`found`] is what it gives;
 //! - [`map`] holds one mapped file, [`reader`] the current one of a process;
-//! - [`publish`] replaces the file so that no reader ever sees half of it.
+//! - [`publish`] replaces the file so that no reader ever sees half of it, and [`change`] changes
+//!   single entries of it in place.
 //!
 //! # Whose word counts, and for how long
 //!
-//! The header holds two words that change after the file is published. `superseded` is set by the
+//! The header holds two words that say so, and change while the file is in use. `superseded` is set by the
 //! broker once a newer file has its place. `valid_until` is pushed forward by the living broker.
 //! A mapping is *fresh* while it is not superseded and `now <= valid_until <= now +`
 //! [`MAX_VALIDITY_MS`]. Only a fresh and complete snapshot vouches for an absence. One that is not
@@ -19,19 +21,23 @@
 //! still found (the broker is being restarted), and who is not in it must be asked for elsewhere.
 //! So neither a crash between rename and mark, nor a dead broker, nor a reboot makes anyone lie.
 
+pub mod change;
 pub mod encode;
 pub mod format;
 pub mod found;
 pub mod map;
 pub mod publish;
 pub mod reader;
+mod record;
+mod table;
 pub mod view;
 
-pub use encode::{Content, EncodeError, SnapshotUser, encode};
+pub use change::{ChangeError, Changes};
+pub use encode::{Content, EncodeError, Encoded, Encoder, Room, SnapshotUser, encode};
 pub use format::{MAX_VALIDITY_MS, PUSH_EVERY_MS, VALIDITY_MS};
 pub use found::{GroupEntry, Lookup, Out, UserEntry};
 pub use map::{MapError, Mapping};
-pub use publish::{Published, Publisher};
+pub use publish::{Prepared, Published, Publisher};
 pub use reader::{Answer, Reader};
 pub use view::{GroupIds, View, ViewError};
 

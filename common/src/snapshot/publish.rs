@@ -3,11 +3,14 @@
 //! Write to a temporary name, fsync, rename, fsync the directory; only then mark the old file
 //! superseded, through the mapping that the broker keeps of it. A crash in between leaves the old
 //! file unmarked: its readers believe it until its `valid_until` passes, which nobody pushes any
-//! more. A published file is never truncated: its readers would die of SIGBUS.
+//! more. A published file is never truncated: its readers would die of SIGBUS. What changes in it
+//! while it is in use, [`super::change`] does.
 #![allow(unsafe_code)] // mmap(2), and atomic stores into what it gave
 
+use super::change::{ChangeError, Changes, Space};
+use super::encode::EncodeError;
 use super::format::{HEADER, MAX_FILE, at};
-use super::view::{View, ViewError};
+use super::view::View;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -39,11 +42,21 @@ impl Publisher {
 
     /// Puts `bytes` in the place of the current file. On an error the current one stays.
     pub fn publish(&mut self, bytes: &[u8], valid_until_ms: u64) -> io::Result<()> {
-        let new = Published::write(&self.path, bytes, valid_until_ms)?;
+        self.replace(Prepared::write(&self.path, bytes, valid_until_ms)?)
+    }
+
+    /// Puts a prepared file in the place of the current one. On an error the current one stays.
+    pub fn replace(&mut self, new: Prepared) -> io::Result<()> {
+        let new = new.put_in_place(&self.path)?;
         if let Some(old) = self.current.replace(new) {
             old.mark_superseded();
         }
         Ok(())
+    }
+
+    /// Changes the current file: [`Published::change`].
+    pub fn change(&mut self, changes: &Changes) -> Result<Vec<EncodeError>, ChangeError> {
+        self.current.as_mut().ok_or(ChangeError::Full)?.change(changes)
     }
 
     /// The living broker's sign: to be called every [`super::PUSH_EVERY_MS`] with now +
@@ -55,14 +68,55 @@ impl Publisher {
     }
 }
 
-/// One published file, mapped so that its two changing words can be written. Dropped without
+/// A whole file under its temporary name, which nobody reads yet.
+#[derive(Debug)]
+pub struct Prepared {
+    /// None once it has its place.
+    file: Option<Published>,
+    temporary: PathBuf,
+}
+
+impl Prepared {
+    /// Writes `bytes` (of [`super::encode()`]) beside `path`, and to disk.
+    pub fn write(path: &Path, bytes: &[u8], valid_until_ms: u64) -> io::Result<Self> {
+        // Removes what it wrote when that fails.
+        let mut new = Self { file: None, temporary: temporary(path) };
+        new.file = Some(Published::write_to(&new.temporary, bytes, valid_until_ms)?);
+        Ok(new)
+    }
+
+    /// Brings it up to date before it is seen: [`Published::change`].
+    pub fn change(&mut self, changes: &Changes) -> Result<Vec<EncodeError>, ChangeError> {
+        self.file.as_mut().ok_or(ChangeError::Full)?.change(changes)
+    }
+
+    fn put_in_place(mut self, path: &Path) -> io::Result<Published> {
+        std::fs::rename(&self.temporary, path)?;
+        let new = self.file.take().ok_or(io::ErrorKind::InvalidData)?;
+        let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(directory)?.sync_all()?;
+        Ok(new)
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        // Not there any more if it was put in place.
+        let _ = std::fs::remove_file(&self.temporary);
+    }
+}
+
+/// One published file, mapped so that the words that change can be written. Dropped without
 /// [`Published::mark_superseded`] it stays as it is.
 #[derive(Debug)]
 pub struct Published {
     base: *mut u8,
     len: usize,
-    generation: u64,
-    complete: bool,
+    view: View,
+    pub(super) file: File,
+    /// None of a file that is not to be changed any more: one from before, of which nobody knows
+    /// how it was left, and one after an error.
+    pub(super) space: Option<Space>,
 }
 
 // SAFETY: the mapping is ours alone in this process, and is touched only by atomic stores.
@@ -73,19 +127,7 @@ unsafe impl Sync for Published {}
 impl Published {
     /// Writes `bytes` (of [`super::encode()`]) to `path`, by way of a temporary file beside it.
     pub fn write(path: &Path, bytes: &[u8], valid_until_ms: u64) -> io::Result<Self> {
-        let temporary = temporary(path);
-        match Self::write_to(&temporary, bytes, valid_until_ms).and_then(|new| {
-            std::fs::rename(&temporary, path)?;
-            let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(directory)?.sync_all()?;
-            Ok(new)
-        }) {
-            Ok(new) => Ok(new),
-            Err(e) => {
-                let _ = std::fs::remove_file(&temporary);
-                Err(e)
-            }
-        }
+        Prepared::write(path, bytes, valid_until_ms)?.put_in_place(path)
     }
 
     fn write_to(temporary: &Path, bytes: &[u8], valid_until_ms: u64) -> io::Result<Self> {
@@ -104,9 +146,10 @@ impl Published {
         // Whatever the umask says: every process must be able to read it.
         file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
         file.write_all(bytes)?;
-        let new = Self::map(&file)?;
+        let mut new = Self::map(file)?;
         new.push_valid_until(valid_until_ms);
-        file.sync_all()?;
+        new.file.sync_all()?;
+        new.space = Some(Space::of_new(&new));
         Ok(new)
     }
 
@@ -118,14 +161,14 @@ impl Published {
             .write(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK)
             .open(path)?;
-        let old = Self::map(&file)?;
+        let old = Self::map(file)?;
         if old.superseded().load(Ordering::Relaxed) != 0 {
             return Err(io::ErrorKind::InvalidData.into());
         }
         Ok(old)
     }
 
-    fn map(file: &File) -> io::Result<Self> {
+    fn map(file: File) -> io::Result<Self> {
         let meta = file.metadata()?;
         let len = usize::try_from(meta.len()).unwrap_or(usize::MAX);
         if !meta.is_file() || !(HEADER..=MAX_FILE).contains(&len) {
@@ -145,12 +188,16 @@ impl Published {
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let mut new = Self { base: base.cast(), len, generation: 0, complete: false };
-        // SAFETY: `new` holds the mapping, page-aligned and of this length, and outlives the view.
-        let view = unsafe { View::new(new.base, len) }
-            .map_err(|e: ViewError| io::Error::new(io::ErrorKind::InvalidData, e))?;
-        (new.generation, new.complete) = (view.generation(), view.complete());
-        Ok(new)
+        let base = base.cast::<u8>();
+        // SAFETY: page-aligned and of this length, until the drop of the Published that holds the view.
+        match unsafe { View::new(base, len) } {
+            Ok(view) => Ok(Self { base, len, view, file, space: None }),
+            Err(e) => {
+                // SAFETY: mapped above, and no view of it is left.
+                unsafe { libc::munmap(base.cast(), len) };
+                Err(io::Error::new(io::ErrorKind::InvalidData, e))
+            }
+        }
     }
 
     /// Tells the readers to open the path again. After the new file has been renamed to its
@@ -169,12 +216,25 @@ impl Published {
 
     /// The generation of its content.
     pub fn generation(&self) -> u64 {
-        self.generation
+        self.view.generation()
     }
 
     /// Whether its content is complete.
     pub fn complete(&self) -> bool {
-        self.complete
+        self.view.complete()
+    }
+
+    /// What readers of it find.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    pub(super) fn base(&self) -> *mut u8 {
+        self.base
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
     }
 
     fn superseded(&self) -> &AtomicU32 {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::entry::{Group, Passwd};
-use crate::snapshot::{Content, MAX_VALIDITY_MS, Published, Publisher, SnapshotUser, VALIDITY_MS, encode};
+use crate::snapshot::{Content, MAX_VALIDITY_MS, Published, Publisher, Room, SnapshotUser, VALIDITY_MS, encode};
 use std::mem::MaybeUninit;
 use std::path::PathBuf;
 
@@ -59,7 +59,7 @@ impl Place {
     }
 
     fn publish(&self, content: &Content) -> Published {
-        Published::write(self.path(), &encode(content).unwrap(), now_ms() + VALIDITY_MS).unwrap()
+        Published::write(self.path(), &encode(content, Room::None).unwrap(), now_ms() + VALIDITY_MS).unwrap()
     }
 
     /// The next lookup may open the path again.
@@ -147,7 +147,7 @@ fn a_new_file_is_seen_at_the_next_lookup() {
     let place = Place::new("new");
     let mut publisher = Publisher::open(place.path());
     for generation in 1..20 {
-        publisher.publish(&encode(&content(generation)).unwrap(), now_ms() + VALIDITY_MS).unwrap();
+        publisher.publish(&encode(&content(generation), Room::None).unwrap(), now_ms() + VALIDITY_MS).unwrap();
         assert_eq!(place.gecos_of("alice"), Answer::Found(generation.to_string()));
     }
     std::thread::sleep(Duration::from_millis(10));
@@ -184,7 +184,7 @@ fn a_file_that_cannot_be_read_ends_the_old_one() {
     let place = Place::new("bad");
     let old = place.publish(&content(1));
     assert_eq!(place.gecos_of("alice"), Answer::Found("1".into()));
-    let mut bytes = encode(&content(2)).unwrap();
+    let mut bytes = encode(&content(2), Room::None).unwrap();
     bytes[8] = 99;
     assert!(Published::write(place.path(), &bytes, 0).is_err(), "not even written");
     std::fs::remove_file(place.path()).unwrap();
@@ -237,7 +237,7 @@ fn a_restarted_broker_takes_over_what_it_finds() {
     assert_eq!(place.gecos_of("bob"), Answer::Unknown);
     publisher.push_valid_until(now_ms() + VALIDITY_MS);
     assert_eq!(place.gecos_of("bob"), Answer::Absent);
-    publisher.publish(&encode(&content(8)).unwrap(), now_ms() + VALIDITY_MS).unwrap();
+    publisher.publish(&encode(&content(8), Room::None).unwrap(), now_ms() + VALIDITY_MS).unwrap();
     assert_eq!(place.gecos_of("alice"), Answer::Found("8".into()));
     drop(publisher);
     std::fs::write(place.path(), b"rubbish").unwrap();
@@ -251,7 +251,7 @@ fn forged_entries_are_refused() {
     let group = |name: &str, gid, member: &str| Group { name: name.into(), gid, members: vec![member.into()] };
     // What the encoder would not write is put in afterwards, byte for byte: in the records, not
     // where the table has the uid as a key (at 4, 12, …).
-    let mut bytes = encode(&Content {
+    let forged = Content {
         users: vec![
             user("root", 20001, 20001),
             user("ubuntu", 20002, 20002),
@@ -268,8 +268,8 @@ fn forged_entries_are_refused() {
             group("gpu", 20102, "nl.y"),
         ],
         ..content(1)
-    })
-    .unwrap();
+    };
+    let mut bytes = encode(&forged, Room::None).unwrap();
     for (from, to) in [(&b"MMMM"[..], &b"\0\0\0\0"[..]), (b"nl.x\0", b"nl\nx\0"), (b"nl.y\0", b"nl\ny\0")] {
         for at in 0..bytes.len() - from.len() {
             if bytes[at..].starts_with(from) && (from != b"MMMM" || at % 8 == 0) {
@@ -318,7 +318,7 @@ fn out_group() -> GroupEntry {
 #[test]
 fn a_broker_that_writes_while_we_read() {
     let place = Place::new("captured");
-    let bytes = encode(&content(1)).unwrap();
+    let bytes = encode(&content(1), Room::None).unwrap();
     let _published = Published::write(place.path(), &bytes, now_ms() + VALIDITY_MS).unwrap();
     let mapping = Mapping::open_with(place.path(), local).unwrap();
     let stop = AtomicBool::new(false);
@@ -369,7 +369,7 @@ fn replace_for(publisher: &mut Publisher, time: Duration) -> u64 {
     let (start, mut generation) = (Instant::now(), 1);
     while start.elapsed() < time {
         generation += 1;
-        publisher.publish(&encode(&content(generation)).unwrap(), now_ms() + VALIDITY_MS).unwrap();
+        publisher.publish(&encode(&content(generation), Room::None).unwrap(), now_ms() + VALIDITY_MS).unwrap();
         std::thread::sleep(Duration::from_millis(1));
     }
     generation
@@ -379,7 +379,7 @@ fn replace_for(publisher: &mut Publisher, time: Duration) -> u64 {
 fn replaced_under_readers() {
     let place = Place::new("stress");
     let mut publisher = Publisher::open(place.path());
-    publisher.publish(&encode(&content(1)).unwrap(), now_ms() + VALIDITY_MS).unwrap();
+    publisher.publish(&encode(&content(1), Room::None).unwrap(), now_ms() + VALIDITY_MS).unwrap();
     let stop = AtomicBool::new(false);
     let reader = place.reader;
     let newest = std::thread::scope(|scope| {
@@ -409,11 +409,11 @@ fn replaced_under_readers() {
 fn a_reader_that_never_ends_costs_no_memory() {
     let place = Place::new("stuck");
     let mut publisher = Publisher::open(place.path());
-    publisher.publish(&encode(&content(1)).unwrap(), now_ms() + VALIDITY_MS).unwrap();
+    publisher.publish(&encode(&content(1), Room::None).unwrap(), now_ms() + VALIDITY_MS).unwrap();
     assert_eq!(place.gecos_of("alice"), Answer::Found("1".into()));
     let stuck = place.reader.pin();
     for generation in 2..200 {
-        publisher.publish(&encode(&content(generation)).unwrap(), now_ms() + VALIDITY_MS).unwrap();
+        publisher.publish(&encode(&content(generation), Room::None).unwrap(), now_ms() + VALIDITY_MS).unwrap();
         assert_eq!(place.gecos_of("alice"), Answer::Found(generation.to_string()));
     }
     assert!(place.maps() <= MAX_RETIRED + 2, "{}", place.maps());
@@ -431,7 +431,7 @@ fn a_reader_that_never_ends_costs_no_memory() {
 fn children_of_many_threads_read_and_replace() {
     let place = Place::new("fork");
     let mut publisher = Publisher::open(place.path());
-    publisher.publish(&encode(&content(1)).unwrap(), now_ms() + VALIDITY_MS).unwrap();
+    publisher.publish(&encode(&content(1), Room::None).unwrap(), now_ms() + VALIDITY_MS).unwrap();
     place.reader.register();
     let stop = AtomicBool::new(false);
     let reader = place.reader;

@@ -9,8 +9,8 @@
 #![allow(unsafe_code)] // volatile and atomic reads of memory that another process writes
 
 use super::format::{
-    COMPLETE, GROUP_HEAD, HEADER, MAGIC, MAX_FILE, MAX_GIDS, MAX_MEMBERS, MAX_PROGRAMS, MAX_RUN, MAX_VALIDITY_MS,
-    Section, USER_HEAD, VERSION, align8, at, hash_id, hash_name,
+    COMPLETE, DELETED, GROUP_HEAD, HEADER, MAGIC, MAX_FILE, MAX_GIDS, MAX_MEMBERS, MAX_PROGRAMS, MAX_RUN,
+    MAX_VALIDITY_MS, Section, USER_HEAD, VERSION, align8, at, hash_id, hash_name,
 };
 use super::found::{GroupEntry, Lookup, Out, UserEntry};
 use crate::entry::MAX_FIELD;
@@ -71,11 +71,8 @@ impl Iterator for GroupIds<'_> {
 pub struct View {
     base: *const u8,
     len: usize,
-    generation: u64,
     complete: bool,
     seed: u64,
-    users: u32,
-    groups: u32,
     sections: [(usize, usize); Section::ALL.len()],
 }
 
@@ -97,7 +94,7 @@ impl View {
             return Err(ViewError::NotASnapshot);
         }
         let sections = [(0, 0); Section::ALL.len()];
-        let mut view = Self { base, len, generation: 0, complete: false, seed: 0, users: 0, groups: 0, sections };
+        let mut view = Self { base, len, complete: false, seed: 0, sections };
         if view.u64(at::MAGIC) != Some(u64::from_le_bytes(MAGIC)) {
             return Err(ViewError::NotASnapshot);
         }
@@ -119,10 +116,8 @@ impl View {
         if !sane {
             return None;
         }
-        self.generation = self.u64(at::GENERATION)?;
         self.complete = flags & COMPLETE != 0;
         self.seed = self.u64(at::SEED)?;
-        (self.users, self.groups) = (self.u32(at::USERS)?, self.u32(at::GROUPS)?);
         for (n, section) in Section::ALL.into_iter().enumerate() {
             let offset = self.u32(at::SECTIONS + n * 8)? as usize;
             let len = self.u32(at::SECTIONS + n * 8 + 4)? as usize;
@@ -131,9 +126,7 @@ impl View {
                 Section::UserNames | Section::UserIds | Section::GroupNames | Section::GroupIds => {
                     len >= 64 && len.is_power_of_two()
                 }
-                Section::UserIndex => len == (self.users as usize).checked_mul(4)?,
-                Section::GroupIndex => len == (self.groups as usize).checked_mul(4)?,
-                Section::Users | Section::Groups => true,
+                Section::UserIndex | Section::GroupIndex => len % 4 == 0,
                 Section::Programs => len <= MAX_PROGRAMS,
             };
             if !(inside && fits) {
@@ -146,7 +139,7 @@ impl View {
 
     /// Number of the store's state that this is.
     pub fn generation(&self) -> u64 {
-        self.generation
+        self.u64(at::GENERATION).unwrap_or(0)
     }
 
     /// Whether an absence is authoritative (while fresh).
@@ -154,14 +147,18 @@ impl View {
         self.complete
     }
 
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// How many users there are.
     pub fn users(&self) -> u32 {
-        self.users
+        self.u32(at::USERS).unwrap_or(0)
     }
 
     /// How many groups there are.
     pub fn groups(&self) -> u32 {
-        self.groups
+        self.u32(at::GROUPS).unwrap_or(0)
     }
 
     /// Whether this is the newest snapshot, as far as its living writer can tell: see
@@ -211,8 +208,9 @@ impl View {
         })
     }
 
-    /// The `n`th user in the order of names.
-    pub fn user_at(&self, n: u32, out: &mut Out<'_>) -> Lookup<UserEntry> {
+    /// The first user at or behind place `n` of the index, and in `n` where that is: every user
+    /// comes once who is there from the first step to the last, whoever comes and goes meanwhile.
+    pub fn user_at(&self, n: &mut u32, out: &mut Out<'_>) -> Lookup<UserEntry> {
         match self.indexed(Section::UserIndex, n) {
             Lookup::Found(unit) => self.user(unit, None, out),
             Lookup::Absent => Lookup::Absent,
@@ -237,8 +235,9 @@ impl View {
         })
     }
 
-    /// The `n`th group in the order of names.
-    pub fn group_at(&self, n: u32, out: &mut Out<'_>) -> Lookup<GroupEntry> {
+    /// The first group at or behind place `n` of the index, and in `n` where that is: every group
+    /// comes once who is there from the first step to the last, whoever comes and goes meanwhile.
+    pub fn group_at(&self, n: &mut u32, out: &mut Out<'_>) -> Lookup<GroupEntry> {
         match self.indexed(Section::GroupIndex, n) {
             Lookup::Found(unit) => self.group(unit, None, out),
             Lookup::Absent => Lookup::Absent,
@@ -288,10 +287,10 @@ impl View {
         let mask = len / 8 - 1;
         let first = (hash >> 32) as usize;
         for n in 0..MAX_RUN {
-            match self.u64(offset + ((first + n) & mask) * 8) {
+            match self.slot(offset + ((first + n) & mask) * 8) {
                 None => return Lookup::Corrupt,
                 Some(0) => return Lookup::Absent,
-                Some(slot) if (slot >> 32) as u32 == key => {
+                Some(slot) if (slot >> 32) as u32 == key && slot as u32 != DELETED => {
                     if let Some(end) = accept(slot as u32) {
                         return end;
                     }
@@ -302,13 +301,22 @@ impl View {
         Lookup::Corrupt
     }
 
-    fn indexed(&self, index: Section, n: u32) -> Lookup<u32> {
+    fn indexed(&self, index: Section, n: &mut u32) -> Lookup<u32> {
         let (offset, len) = self.section(index);
-        let place = n as usize * 4;
-        if place >= len {
-            return Lookup::Absent;
+        loop {
+            let place = *n as usize * 4;
+            if place >= len {
+                return Lookup::Absent;
+            }
+            match self.u32(offset + place) {
+                Some(0) => *n += 1,
+                Some(unit) => {
+                    fence(Ordering::Acquire);
+                    return Lookup::Found(unit);
+                }
+                None => return Lookup::Corrupt,
+            }
         }
-        self.u32(offset + place).map_or(Lookup::Corrupt, Lookup::Found)
     }
 
     /// Copies a user record into `out`. With a `name`, a record of another name is `Absent`, at
@@ -356,7 +364,7 @@ impl View {
     }
 
     fn user_head(&self, unit: u32) -> Option<UserHead> {
-        let (start, room) = self.record(Section::Users, unit)?;
+        let (start, room) = self.record(unit)?;
         let ids = self.u64(start)?;
         let gids = self.u32(start + 8)? as usize;
         let packed = self.u64(start + 16)?;
@@ -374,7 +382,7 @@ impl View {
     }
 
     fn group_head(&self, unit: u32) -> Option<(GroupEntry, usize)> {
-        let (start, room) = self.record(Section::Groups, unit)?;
+        let (start, room) = self.record(unit)?;
         let (a, b) = (self.u64(start)?, self.u64(start + 8)?);
         let entry = GroupEntry {
             gid: a as u32,
@@ -390,15 +398,16 @@ impl View {
         (sane && align8(GROUP_HEAD + entry.text_len()) <= room).then_some((entry, start + GROUP_HEAD))
     }
 
-    /// Offset of a record, and the bytes from there to the end of its section.
-    fn record(&self, section: Section, unit: u32) -> Option<(usize, usize)> {
-        let (offset, len) = self.section(section);
+    /// Offset of a record, and the bytes from there to the end of the file.
+    fn record(&self, unit: u32) -> Option<(usize, usize)> {
         let start = (unit as usize).checked_mul(8)?;
-        let inside = start.checked_sub(offset)?;
-        Some((start, len.checked_sub(inside)?))
+        if start < HEADER {
+            return None;
+        }
+        Some((start, self.len.checked_sub(start)?))
     }
 
-    fn section(&self, section: Section) -> (usize, usize) {
+    pub(super) fn section(&self, section: Section) -> (usize, usize) {
         self.sections.get(section as usize).copied().unwrap_or((HEADER, 0))
     }
 
@@ -427,7 +436,7 @@ impl View {
         Some(())
     }
 
-    fn u32(&self, at: usize) -> Option<u32> {
+    pub(super) fn u32(&self, at: usize) -> Option<u32> {
         if at % 4 != 0 || at.checked_add(4)? > self.len {
             return None;
         }
@@ -436,7 +445,14 @@ impl View {
         Some(u32::from_le(unsafe { self.base.add(at).cast::<u32>().read_volatile() }))
     }
 
-    fn u64(&self, at: usize) -> Option<u64> {
+    /// A word that tells where a record is: what was written before it is seen after it.
+    fn slot(&self, at: usize) -> Option<u64> {
+        let word = self.u64(at);
+        fence(Ordering::Acquire);
+        word
+    }
+
+    pub(super) fn u64(&self, at: usize) -> Option<u64> {
         if at % 8 != 0 || at.checked_add(8)? > self.len {
             return None;
         }

@@ -4,7 +4,7 @@ use super::{Store, StoreError, unix_now};
 use rusqlite::{OptionalExtension, Transaction, params};
 
 /// Users and groups have separate id spaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum IdKind {
     /// uid
     User,

@@ -1,16 +1,19 @@
 //! The only durable truth: one SQLite database. Everything else (the snapshot, caches) is derived.
 //!
 //! Lock order: there is one lock, the connection's; it is held for single transactions, never
-//! across an await and never across the network.
+//! across an await and never across the network. The snapshot is read by another connection
+//! ([`Store::everything`]), which waits for nobody.
 
 mod builtin;
 mod ids;
 mod people;
+mod served;
 mod sessions;
 
 pub use builtin::{BuiltinGroup, BuiltinUser};
 pub use ids::IdKind;
 pub use people::{KnownGroup, KnownPerson};
+pub use served::{Changed, Everything};
 pub use sessions::OpenSession;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -25,6 +28,8 @@ pub type StoreError = rusqlite::Error;
 #[derive(Debug, Clone)]
 pub struct Store {
     connection: Arc<Mutex<Connection>>,
+    /// None: it lives in memory.
+    path: Option<Arc<Path>>,
 }
 
 /// Each entry takes the schema from its index to the next. Never edited, only appended.
@@ -33,15 +38,15 @@ const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql")];
 impl Store {
     /// Opens or makes the database, and brings its schema up to date.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::prepare(Connection::open(path)?)
+        Self::prepare(Connection::open(path)?, Some(path.into()))
     }
 
     /// One that lives in memory, for tests and for `--check`.
     pub fn in_memory() -> Result<Self, StoreError> {
-        Self::prepare(Connection::open_in_memory()?)
+        Self::prepare(Connection::open_in_memory()?, None)
     }
 
-    fn prepare(mut connection: Connection) -> Result<Self, StoreError> {
+    fn prepare(mut connection: Connection, path: Option<Arc<Path>>) -> Result<Self, StoreError> {
         connection.busy_timeout(Duration::from_secs(2))?;
         // WAL with FULL: an id that was given must survive a power cut, or it could be given twice.
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -54,7 +59,8 @@ impl Store {
             tx.pragma_update(None, "user_version", version + 1)?;
             tx.commit()?;
         }
-        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+        served::track(&connection)?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), path })
     }
 
     /// One read or single write.

@@ -1,10 +1,11 @@
 //! Who is known here, and in which groups.
 
+use super::served::gids_of;
 use super::{Store, StoreError, bump_generation};
 use crate::model::PersonKey;
 use gpuhub_common::entry::{Group, Passwd};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// Somebody who is or was known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,10 +33,10 @@ pub struct KnownGroup {
     pub fetched_at: i64,
 }
 
-const PERSON: &str =
+pub(super) const PERSON: &str =
     "SELECT provider, issuer, subject, name, uid, gid, gecos, home, shell, fetched_at, gone FROM people";
 
-fn person(r: &Row<'_>) -> Result<KnownPerson, StoreError> {
+pub(super) fn person(r: &Row<'_>) -> Result<KnownPerson, StoreError> {
     Ok(KnownPerson {
         provider: r.get(0)?,
         key: PersonKey { issuer: r.get(1)?, subject: r.get(2)? },
@@ -77,13 +78,7 @@ impl Store {
 
     /// The supplementary gids of somebody, sorted.
     pub fn gids_of(&self, name: &str) -> Result<Vec<u32>, StoreError> {
-        self.with(|c| {
-            c.prepare_cached(
-                "SELECT DISTINCT g.gid FROM members m JOIN groups g ON g.name = m.grp WHERE m.user = ?1 ORDER BY g.gid",
-            )?
-            .query_map([name], |r| r.get(0))?
-            .collect()
-        })
+        self.with(|c| gids_of(c, name))
     }
 
     /// Writes what a provider has just said of somebody. Whether a reader could see a difference.
@@ -160,13 +155,7 @@ impl Store {
             if before.as_ref().is_some_and(|b| b.provider != known.provider) {
                 return Err(StoreError::QueryReturnedNoRows);
             }
-            tx.execute("DELETE FROM members WHERE grp = ?1 AND via = 'list'", [&g.name])?;
-            for member in &g.members {
-                tx.execute(
-                    "INSERT OR IGNORE INTO members (grp, user, via) VALUES (?1, ?2, 'list')",
-                    params![g.name, member],
-                )?;
-            }
+            put_list(tx, g)?;
             let after = group_where(tx, "name = ?1", [&g.name])?;
             // One that nobody had listed yet was not published.
             let listed = before.as_ref().is_some_and(|b| b.fetched_at > 0);
@@ -187,45 +176,6 @@ impl Store {
                 bump_generation(tx)?;
             }
             Ok(changed)
-        })
-    }
-
-    /// Everybody who is served, for the snapshot: generation, people with their gids, groups. A
-    /// group that one of `listing` must still list, since so far only its members' own entries
-    /// named it, is left out: half a list of members would pass for the whole.
-    #[allow(clippy::type_complexity)]
-    pub fn everything(&self, listing: &[String]) -> Result<(u64, Vec<(Passwd, Vec<u32>)>, Vec<Group>), StoreError> {
-        self.transaction(|tx| {
-            let mut gids: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-            let mut members: BTreeMap<String, Vec<String>> = BTreeMap::new();
-            let mut rows = tx.prepare(
-                "SELECT DISTINCT m.grp, m.user, g.gid FROM members m JOIN groups g ON g.name = m.grp ORDER BY g.gid, m.user",
-            )?;
-            let mut rows = rows.query([])?;
-            while let Some(r) = rows.next()? {
-                let (group, user): (String, String) = (r.get(0)?, r.get(1)?);
-                gids.entry(user.clone()).or_default().push(r.get(2)?);
-                members.entry(group).or_default().push(user);
-            }
-            let mut people = Vec::new();
-            let mut rows = tx.prepare(&format!("{PERSON} WHERE gone = 0 ORDER BY name"))?;
-            for known in rows.query_map([], person)? {
-                let passwd = known?.passwd;
-                let gids = gids.remove(&passwd.name).unwrap_or_default();
-                people.push((passwd, gids));
-            }
-            let mut groups = Vec::new();
-            let mut rows = tx.prepare("SELECT name, gid, provider, fetched_at FROM groups ORDER BY name")?;
-            let mut rows = rows.query([])?;
-            while let Some(r) = rows.next()? {
-                let (name, provider, fetched_at): (String, String, i64) = (r.get(0)?, r.get(2)?, r.get(3)?);
-                if fetched_at == 0 && listing.contains(&provider) {
-                    continue;
-                }
-                let members = members.remove(&name).unwrap_or_default();
-                groups.push(Group { gid: r.get(1)?, members, name });
-            }
-            Ok((super::generation(tx)?, people, groups))
         })
     }
 
@@ -266,7 +216,11 @@ impl Store {
     }
 }
 
-fn group_where<P: rusqlite::Params>(c: &Connection, clause: &str, p: P) -> Result<Option<KnownGroup>, StoreError> {
+pub(super) fn group_where<P: rusqlite::Params>(
+    c: &Connection,
+    clause: &str,
+    p: P,
+) -> Result<Option<KnownGroup>, StoreError> {
     let found = c
         .query_row(&format!("SELECT provider, name, gid, fetched_at FROM groups WHERE {clause}"), p, |r| {
             Ok(KnownGroup {
@@ -306,12 +260,33 @@ fn put_memberships(tx: &Transaction<'_>, provider: &str, user: &str, groups: &[G
     // What her own entry says also corrects what the lists of groups said earlier.
     if before != after {
         changed = true;
-        tx.execute("DELETE FROM members WHERE user = ?1", [user])?;
-        for group in after {
+        for group in before.iter().filter(|g| !after.contains(&g.as_str())) {
+            tx.execute("DELETE FROM members WHERE user = ?1 AND grp = ?2", params![user, group])?;
+        }
+        for group in after.into_iter().filter(|g| !before.iter().any(|b| b == g)) {
             tx.execute("INSERT INTO members (grp, user, via) VALUES (?1, ?2, 'claim')", params![group, user])?;
         }
     }
     Ok(changed)
+}
+
+/// Replaces the members that a group's own list names. Only those rows are touched that change:
+/// each of them has somebody's entry published again.
+fn put_list(tx: &Transaction<'_>, group: &Group) -> Result<(), StoreError> {
+    let mut left: BTreeSet<&str> = group.members.iter().map(String::as_str).collect();
+    let before: Vec<String> = tx
+        .prepare_cached("SELECT user FROM members WHERE grp = ?1 AND via = 'list'")?
+        .query_map([&group.name], |r| r.get(0))?
+        .collect::<Result<_, _>>()?;
+    let mut remove = tx.prepare_cached("DELETE FROM members WHERE grp = ?1 AND user = ?2 AND via = 'list'")?;
+    for user in before.iter().filter(|user| !left.remove(user.as_str())) {
+        remove.execute(params![group.name, user])?;
+    }
+    let mut add = tx.prepare_cached("INSERT INTO members (grp, user, via) VALUES (?1, ?2, 'list')")?;
+    for user in left {
+        add.execute(params![group.name, user])?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -349,14 +324,7 @@ mod tests {
         assert!(!s.put_person(&known("alice", 5000), &g).unwrap(), "the same again is no change");
         assert_eq!(s.generation().unwrap(), generation);
         assert_eq!(s.gids_of("alice").unwrap(), [7000]);
-        let (_, people, groups) = s.everything(&["corp".into()]).unwrap();
-        assert!(groups.is_empty(), "nobody has listed them yet");
-        assert_eq!(people.len(), 1);
-        let (_, people, groups) = s.everything(&[]).unwrap();
-        assert_eq!(people, [(known("alice", 5000).passwd, vec![7000])]);
-        assert_eq!(groups, [group("alice", 5000, &[]), group("ml", 7000, &["alice"])]);
         assert!(s.mark_gone("alice").unwrap());
-        assert!(s.everything(&[]).unwrap().1.is_empty());
         assert!(s.person("alice").unwrap().unwrap().gone, "the binding stays");
     }
 
