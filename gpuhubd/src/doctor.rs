@@ -135,7 +135,7 @@ impl Machine {
 
     /// `uid-range`: ids that this user namespace has no number for.
     fn ids(&self, ids: &Ids, builtin: &Builtin) -> Vec<Finding> {
-        let [first, last] = ids.uid_range;
+        let [first, last] = ids.uid_range();
         let uids = builtin.user.iter().filter_map(|u| u.get_ref().uid.map(|id| (id, id)));
         let gids = builtin.group.iter().filter_map(|g| g.get_ref().gid.map(|id| (id, id)));
         let uids: Vec<_> = std::iter::once((first, last)).chain(uids).collect();

@@ -11,6 +11,7 @@ pub mod model;
 pub mod privileges;
 pub mod provider;
 pub mod publish;
+pub mod registry;
 pub mod server;
 pub mod store;
 pub mod tls;

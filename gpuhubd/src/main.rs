@@ -149,7 +149,8 @@ async fn serve(mut config: Config, paths: &Paths, listener: std::os::unix::net::
     };
     let policy = Policy { label: "main".into(), login_peers: config.broker.login_peers.clone() };
     let rule = PasswordRule { min_length: config.builtin.min_length, min_classes: config.builtin.min_classes };
-    let idmap = Idmap::new(store.clone(), config.ids.uid_range);
+    let registry = config.ids.registry()?.map(Arc::new);
+    let idmap = Idmap::new(store.clone(), config.ids.uid_range(), registry);
     let mut all: Vec<Arc<dyn Provider>> = vec![Arc::new(BuiltinProvider::new(store.clone(), &config.builtin)?)];
     all.extend(providers(std::mem::take(&mut config.providers))?);
     let providers = all;

@@ -139,6 +139,8 @@ pub enum Reason {
     EntryRefused,
     /// No id could be given.
     NoId,
+    /// The registry of ids does not answer, and who is new here needs it.
+    RegistryUnavailable,
     /// The connection ended, or the prompt could not be shown.
     Cancelled,
     /// Too many logins at once, of this name, from this source, or in all.
@@ -149,7 +151,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason once.
-    pub const ALL: [Reason; 24] = [
+    pub const ALL: [Reason; 25] = [
         Reason::WrongPassword,
         Reason::EmptyPassword,
         Reason::UnknownUser,
@@ -171,6 +173,7 @@ impl Reason {
         Reason::EntryChanged,
         Reason::EntryRefused,
         Reason::NoId,
+        Reason::RegistryUnavailable,
         Reason::Cancelled,
         Reason::Busy,
         Reason::Internal,
@@ -200,6 +203,7 @@ impl Reason {
             Reason::EntryChanged => "entry-changed",
             Reason::EntryRefused => "entry-refused",
             Reason::NoId => "no-id",
+            Reason::RegistryUnavailable => "registry-unavailable",
             Reason::Cancelled => "cancelled",
             Reason::Busy => "busy",
             Reason::Internal => "internal",
@@ -215,7 +219,7 @@ impl Reason {
             Reason::TooManyTries | Reason::Busy => Code::MaxTries,
             Reason::NotAllowed | Reason::NameTaken | Reason::EntryRefused | Reason::NoId => Code::PermDenied,
             Reason::NoInteractiveService => Code::CredInsufficient,
-            Reason::BackendUnavailable => Code::AuthinfoUnavail,
+            Reason::BackendUnavailable | Reason::RegistryUnavailable => Code::AuthinfoUnavail,
             Reason::Internal => Code::SystemErr,
             Reason::WrongPassword
             | Reason::EmptyPassword
@@ -247,6 +251,7 @@ impl Reason {
                 Some("This login needs a browser, which this service cannot show. Log in by SSH.")
             }
             Reason::BackendUnavailable => Some("Sign-in is unavailable now: the directory does not answer."),
+            Reason::RegistryUnavailable => Some("First sign-ins are not possible now; tell your administrator."),
             Reason::CodeExpired => Some("The code has expired. Log in again for a new one."),
             Reason::DeniedByUser => Some("The sign-in was denied."),
             Reason::WrongSubject => Some("You signed in as somebody else than the account asked for."),

@@ -62,7 +62,7 @@ impl Event {
     /// A refusal.
     pub fn denied(event: &'static str, denied: &Denied) -> Self {
         let result = match denied.reason {
-            Reason::Internal | Reason::BackendUnavailable => Outcome::Error,
+            Reason::Internal | Reason::BackendUnavailable | Reason::RegistryUnavailable => Outcome::Error,
             _ => Outcome::Denied,
         };
         Self { event, result, reason: denied.reason.as_str(), detail: denied.detail.clone(), ..Self::default() }

@@ -167,7 +167,7 @@ mod tests {
     fn empty_is_the_builtin_directory() {
         let c = Config::parse("f", "").unwrap();
         assert!(c.providers.is_empty());
-        assert_eq!(c.ids.uid_range, [1_000_000_000, 1_999_999_999]);
+        assert_eq!(c.ids.uid_range(), [1_000_000_000, 1_999_999_999]);
     }
 
     #[test]
@@ -187,9 +187,10 @@ mod tests {
         let key = regex::Regex::new(r"^# ([a-z_]+ = |\[\[)").unwrap();
         let lines = example.lines().map(|l| if key.is_match(l) { &l[2..] } else { l });
         let all = lines.collect::<Vec<_>>().join("\n");
-        let all = ["/run/secrets/alice", "/etc/gpuhub/ldap.secret", "/etc/gpuhub/oidc.secret"]
-            .iter()
-            .fold(all.replace("/etc/gpuhub/ca.pem", &ca), |text, path| text.replace(path, &secret));
+        let all =
+            ["/run/secrets/alice", "/etc/gpuhub/ldap.secret", "/etc/gpuhub/oidc.secret", "/etc/gpuhub/registry.secret"]
+                .iter()
+                .fold(all.replace("/etc/gpuhub/ca.pem", &ca), |text, path| text.replace(path, &secret));
         let config = Config::parse("example", &all).unwrap();
         assert_eq!(config.providers.len(), 2);
         assert_eq!(config.builtin.user.len(), 1);

@@ -1,6 +1,7 @@
 //! The tables that are about people, whoever vouches for them.
 
 use super::values::{ConfigError, DurationText, SecretFile, Source};
+use crate::registry::Postgres;
 use gpuhub_common::name::{GroupName, UserName};
 use gpuhub_common::{entry, id, name};
 use serde::Deserialize;
@@ -8,43 +9,64 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use toml::Spanned;
 
-/// `[ids]`: which ids are derived.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, from = "RawIds")]
+/// A range of fewer ids than this needs a registry: two names of a hundred would clash once in a
+/// few thousand boxes, and nothing would make boxes that never met agree.
+const SMALL_RANGE: u32 = 1 << 24;
+
+/// `[ids]`: which ids are derived, and where it is recorded who has them.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Ids {
     /// First and last id that may be derived, for users and groups alike.
-    pub uid_range: [u32; 2],
-    span: std::ops::Range<usize>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawIds {
-    uid_range: Option<Spanned<[u32; 2]>>,
-}
-
-impl From<RawIds> for Ids {
-    fn from(raw: RawIds) -> Self {
-        match raw.uid_range {
-            Some(range) => Self { span: range.span(), uid_range: range.into_inner() },
-            None => Self::default(),
-        }
-    }
+    uid_range: Spanned<[u32; 2]>,
+    /// `"local"`, the store of this box, or the URL of a PostgreSQL database that a fleet shares.
+    registry: Option<Spanned<String>>,
+    /// The password for it.
+    registry_password_file: Option<SecretFile>,
+    /// The CA that its certificate is of, besides those of the system.
+    registry_ca_file: Option<String>,
 }
 
 impl Default for Ids {
     /// Odds that any two of 1,000 people clash without a registry: 1 in 2,000.
     fn default() -> Self {
-        Self { uid_range: [1_000_000_000, 1_999_999_999], span: 0..0 }
+        Self {
+            uid_range: Spanned::new(0..0, [1_000_000_000, 1_999_999_999]),
+            registry: None,
+            registry_password_file: None,
+            registry_ca_file: None,
+        }
     }
 }
 
 impl Ids {
+    /// First and last id that may be derived, for users and groups alike.
+    pub fn uid_range(&self) -> [u32; 2] {
+        *self.uid_range.get_ref()
+    }
+
+    /// Whether it is written that ids are this box's, or a fleet's: nobody need be warned.
+    pub fn is_registered(&self) -> bool {
+        self.registry.is_some()
+    }
+
+    /// The fleet's registry, if there is one. It is not asked yet.
+    pub fn registry(&self) -> Result<Option<Postgres>, String> {
+        match self.registry.as_ref().map(|r| r.get_ref().as_str()) {
+            None | Some("local") => Ok(None),
+            Some(url) => {
+                let password = self.registry_password_file.as_ref().map(SecretFile::secret);
+                Postgres::new(url, password, self.registry_ca_file.as_deref()).map(Some)
+            }
+        }
+    }
+
     pub(super) fn check(&self, source: &Source<'_>) -> Result<(), ConfigError> {
-        let [first, last] = self.uid_range;
+        let [first, last] = self.uid_range();
+        let span = self.uid_range.span();
         let bad = |what: &str| {
             Err(source.at(
-                &self.span,
+                &span,
                 what,
                 "Choose a range of ids that are never system ids, such as [1000000000, 1999999999].",
             ))
@@ -55,7 +77,27 @@ impl Ids {
         if !id::is_allowed(first) || !id::is_allowed(last) || (first < 61184 && last > 61184) {
             return bad("uid_range reaches into 0-999, 61184-65535 or 4294967295, which are never given to people");
         }
-        Ok(())
+        if last - first < SMALL_RANGE - 1 && self.registry.is_none() {
+            return Err(source.at(
+                &span,
+                "uid_range has fewer than 16777216 ids, so that people of different boxes would often clash",
+                "Set registry = \"postgres://…\" for a fleet, or registry = \"local\" if this box is alone and keeps its state.",
+            ));
+        }
+        let Some(registry) = &self.registry else { return Ok(()) };
+        match registry.get_ref().as_str() {
+            "local" => Ok(()),
+            url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                self.registry().map(|_| ()).map_err(|e| {
+                    source.at(&registry.span(), &e, "Write registry = \"postgres://USER@HOST:PORT/DATABASE\".")
+                })
+            }
+            _ => Err(source.at(
+                &registry.span(),
+                "registry is neither \"local\" nor the URL of a PostgreSQL database",
+                "Write registry = \"postgres://USER@HOST:PORT/DATABASE\".",
+            )),
+        }
     }
 }
 

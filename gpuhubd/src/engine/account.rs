@@ -64,7 +64,7 @@ impl Engine {
         event.backend = Some(person.provider.clone());
         event.uid = self.store.person(name.as_str()).ok().flatten().map(|k| k.passwd.uid);
         policy::check(&self.rules.access, &person)?;
-        let (passwd, changed) = self.absorb(&person)?;
+        let (passwd, changed) = self.absorb(&person).await?;
         event.uid = Some(passwd.uid);
         if changed && !self.publishing.publish().await {
             return Err(Denied::because(Reason::Internal, "the snapshot could not be written"));

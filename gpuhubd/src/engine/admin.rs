@@ -166,6 +166,7 @@ impl Engine {
         let person = person.ok_or_else(|| format!("There is no builtin user {name}."))?;
         let (_, changed) = self
             .absorb(&person)
+            .await
             .map_err(|d| format!("{name} cannot be used: {} ({}).", d.reason, d.detail.unwrap_or_default()))?;
         if changed && !self.publishing.publish().await {
             return Err("The snapshot could not be written; see the audit log.".into());

@@ -2,6 +2,7 @@
 
 use super::Engine;
 use crate::audit::{Event, Outcome};
+use crate::idmap::Fixed;
 use crate::model::{Denied, GroupClaim, Method, Person, Reason};
 use crate::provider::{Provider, Which, Who};
 use crate::store::{IdKind, KnownGroup, KnownPerson, StoreError, unix_now};
@@ -97,7 +98,7 @@ impl Engine {
         match self.resolve(name).await {
             Ok(Resolved::Known(_, person)) => self.take_in(&person).await,
             Ok(Resolved::AtProvider(_, true)) => known.map(|k| k.passwd).ok_or(LookupError::NoSuchEntry),
-            Ok(Resolved::AtProvider(_, false)) if login => self.promise(name),
+            Ok(Resolved::AtProvider(_, false)) if login => self.promise(name).await,
             Ok(_) => {
                 self.remember_absent(name.as_str());
                 Err(LookupError::NoSuchEntry)
@@ -231,14 +232,14 @@ impl Engine {
 
     /// Makes what a provider says of somebody an entry: name bound to her key, ids given, all
     /// vetted, stored. What is refused is audited and never served.
-    pub(super) fn absorb(&self, person: &Person) -> Result<(Passwd, bool), Denied> {
+    pub(super) async fn absorb(&self, person: &Person) -> Result<(Passwd, bool), Denied> {
         let name = person.name.as_str();
         let refused = |reason: &'static str, detail: String| {
             self.audit_refused(&person.provider, name, reason, Some(detail.clone()));
             Denied::because(Reason::EntryRefused, detail)
         };
-        self.check_binding(person)?;
         let local = LocalAccounts::read();
+        let is_new = self.check_binding(person, &local).await?;
         let reserved = self.provisional.reserved(name);
         let avoid = |id| reserved.contains(&id) || local.has_uid(id) || local.has_gid(id);
         // Before an id is recorded for it: what the directory fixes must be allowed at all.
@@ -250,29 +251,33 @@ impl Engine {
             home: person.home.clone().unwrap_or_else(|| self.rules.people.home_of(&person.name)),
             shell: person.shell.clone().unwrap_or_else(|| self.rules.people.shell.clone()),
         };
-        let fixed = person.uid.unwrap_or(u32::MAX - 1);
-        draft(fixed, person.gid.unwrap_or(u32::MAX - 1))
+        let fixed = match self.idmap.overridden(IdKind::User, name)? {
+            None => Fixed::by_directory(person.uid),
+            set => set,
+        };
+        draft(fixed.map_or(u32::MAX - 1, |f| f.id), person.gid.unwrap_or(u32::MAX - 1))
             .vet(&local)
             .map_err(|r| refused(r.reason(), format!("uid {:?} gid {:?}: {r}", person.uid, person.gid)))?;
         if let Some(owner) = self.foreign_owner(person.gid, &person.provider)? {
             return Err(refused("foreign-gid", format!("gid {:?} is that of the group {owner}", person.gid)));
         }
-        let given = self.idmap.user(name, person.uid, person.gid.is_none(), &avoid).inspect_err(|d| {
-            self.collision(&person.provider, name, d.detail.clone());
+        let key = is_new.then_some(&person.key);
+        let given = self.idmap.user(name, fixed, person.gid.is_none(), key, &avoid).await.inspect_err(|d| {
+            if d.reason == Reason::NoId {
+                self.collision(&person.provider, name, d.detail.clone());
+            }
         })?;
         if given.collided {
             self.collision(&person.provider, name, Some(format!("uid {} is not the first candidate", given.id)));
         }
         let passwd = draft(given.id, person.gid.unwrap_or(given.id));
         passwd.vet(&local).map_err(|r| refused(r.reason(), format!("uid {}: {r}", given.id)))?;
-        let mut groups: Vec<Group> = person
-            .groups
-            .iter()
-            .filter_map(|claim| {
-                let gid = self.group_id(&person.provider, claim, &local)?;
-                Some(Group { name: claim.name.as_str().into(), gid, members: vec![name.to_owned()] })
-            })
-            .collect();
+        let mut groups: Vec<Group> = Vec::new();
+        for claim in &person.groups {
+            if let Some(gid) = self.group_id(&person.provider, claim, &local).await? {
+                groups.push(Group { name: claim.name.as_str().into(), gid, members: vec![name.to_owned()] });
+            }
+        }
         if given.names_group {
             groups.push(Group { name: name.to_owned(), gid: given.id, members: Vec::new() });
         }
@@ -287,50 +292,80 @@ impl Engine {
         Ok((passwd, changed))
     }
 
-    /// The first login binds a name to a key; another key with that name, or another name with
-    /// that key, is refused: a recycled e-mail address must not inherit a home.
-    fn check_binding(&self, person: &Person) -> Result<(), Denied> {
+    /// The first login binds a name to a key; another key with that name is refused: a recycled
+    /// name or e-mail address must not inherit a home. Another name with that key is a rename,
+    /// which is believed of a directory, whose administrator decides on names, and not of an
+    /// identity provider, where many can change their own. Whether she is seen for the first time.
+    async fn check_binding(&self, person: &Person, local: &LocalAccounts) -> Result<bool, Denied> {
         if person.key.subject.is_empty() || person.key.issuer.is_empty() {
             return Err(Denied::because(Reason::EntryRefused, "the provider gives no key for her"));
         }
         let name = person.name.as_str();
         let bound = self.store.person(name).map_err(internal)?;
-        if bound.is_some_and(|k| k.key != person.key) {
+        if bound.as_ref().is_some_and(|k| k.key != person.key) {
             return Err(Denied::because(Reason::NameTaken, "the name is bound to another key"));
         }
-        match self.store.name_of_key(&person.key).map_err(internal)? {
-            Some(other) if other != name => {
-                Err(Denied::because(Reason::NameTaken, format!("her key is bound to the name {other}")))
-            }
-            _ => Ok(()),
+        let Some(old) = self.store.name_of_key(&person.key).map_err(internal)?.filter(|old| old != name) else {
+            return Ok(bound.is_none());
+        };
+        let by_directory = self.provider(&person.provider).is_some_and(|p| p.method() == Method::Password);
+        if !by_directory || local.has_user(name.as_bytes()) {
+            return Err(Denied::because(Reason::NameTaken, format!("her key is bound to the name {old}")));
         }
+        self.rename(&person.provider, &old, name).await?;
+        Ok(false)
     }
 
-    /// A group's gid, or `None` if the group is refused.
-    fn group_id(&self, provider: &str, claim: &GroupClaim, local: &LocalAccounts) -> Option<u32> {
+    /// Gives ids, binding and memberships of `old` to `new`.
+    pub(super) async fn rename(&self, provider: &str, old: &str, new: &str) -> Result<(), Denied> {
+        if !self.idmap.rename_user(old, new).await? {
+            return Err(Denied::because(Reason::NameTaken, format!("{old} cannot become {new}, which is taken")));
+        }
+        self.audit.log(Event {
+            event: "renamed",
+            result: Outcome::Ok,
+            backend: Some(provider.into()),
+            user: Some(new.into()),
+            reason: "ok",
+            detail: Some(format!("was {old}; ids and binding stay, the home does not move by itself")),
+            ..Event::default()
+        });
+        Ok(())
+    }
+
+    /// A group's gid, or `None` if the group is refused. An error if that cannot be known now.
+    async fn group_id(&self, provider: &str, claim: &GroupClaim, local: &LocalAccounts) -> Result<Option<u32>, Denied> {
         let name = claim.name.as_str();
         let vet = |gid| {
             entry::vet_group(name.as_bytes(), gid, local)
                 .inspect_err(|r| self.audit_refused(provider, name, r.reason(), Some(format!("group, gid {gid}"))))
+                .is_ok()
         };
-        vet(claim.gid.unwrap_or(u32::MAX - 1)).ok()?;
+        let fixed = match self.idmap.overridden(IdKind::Group, name)? {
+            None => Fixed::by_directory(claim.gid),
+            set => set,
+        };
+        if !vet(fixed.map_or(u32::MAX - 1, |f| f.id)) {
+            return Ok(None);
+        }
         if let Some(owner) = self.group_owner(provider, claim) {
             self.audit_refused(provider, name, "name-taken", Some(format!("group, belongs to {owner}")));
-            return None;
+            return Ok(None);
         }
         let reserved = self.provisional.reserved("");
         let avoid = |id| reserved.contains(&id) || local.has_uid(id) || local.has_gid(id);
-        match self.idmap.group(name, claim.gid, &avoid) {
+        match self.idmap.group(name, fixed, &avoid).await {
             Ok(given) => {
                 if given.collided {
                     self.collision(provider, name, Some(format!("gid {} is not the first candidate", given.id)));
                 }
-                vet(given.id).ok().map(|()| given.id)
+                Ok(vet(given.id).then_some(given.id))
             }
-            Err(d) => {
+            Err(d) if d.reason == Reason::NoId => {
                 self.collision(provider, name, d.detail);
-                None
+                Ok(None)
             }
+            Err(d) => Err(d),
         }
     }
 
@@ -371,7 +406,7 @@ impl Engine {
     }
 
     async fn take_in(&self, person: &Person) -> Result<Passwd, LookupError> {
-        match self.absorb(person) {
+        match self.absorb(person).await {
             Ok((passwd, changed)) => {
                 if changed {
                     self.publishing.publish().await;
@@ -379,7 +414,9 @@ impl Engine {
                 Ok(passwd)
             }
             // An entry that is refused is nobody's, for good; a fault of ours is not.
-            Err(d) if d.reason == Reason::Internal => Err(LookupError::Unavailable),
+            Err(d) if matches!(d.reason, Reason::Internal | Reason::RegistryUnavailable) => {
+                Err(LookupError::Unavailable)
+            }
             Err(_) => Err(LookupError::NoSuchEntry),
         }
     }
@@ -391,7 +428,8 @@ impl Engine {
         members: Vec<String>,
     ) -> Result<Group, LookupError> {
         let local = LocalAccounts::read();
-        let Some(gid) = self.group_id(provider, claim, &local) else { return Err(LookupError::NoSuchEntry) };
+        let gid = self.group_id(provider, claim, &local).await.map_err(|_| LookupError::Unavailable)?;
+        let gid = gid.ok_or(LookupError::NoSuchEntry)?;
         let group = Group { name: claim.name.as_str().into(), gid, members };
         let known = KnownGroup { provider: provider.into(), group, fetched_at: unix_now() };
         if self.store.put_group(&known).map_err(unavailable)? {
@@ -409,7 +447,7 @@ impl Engine {
     }
 
     /// A provisional entry: exactly what she will get if she turns out to be who she says.
-    fn promise(&self, name: &UserName) -> Result<Passwd, LookupError> {
+    async fn promise(&self, name: &UserName) -> Result<Passwd, LookupError> {
         let now = Instant::now();
         if let Some(entry) = self.provisional.get(name.as_str(), now) {
             return Ok(entry);
@@ -417,7 +455,7 @@ impl Engine {
         let reserved = self.provisional.reserved(name.as_str());
         let local = LocalAccounts::read();
         let avoid = |id| reserved.contains(&id) || local.has_uid(id) || local.has_gid(id);
-        let uid = self.idmap.preview(name.as_str(), &avoid).map_err(|_| LookupError::Unavailable)?;
+        let uid = self.idmap.preview(name.as_str(), &avoid).await.map_err(|_| LookupError::Unavailable)?;
         let people = &self.rules.people;
         let entry = Passwd {
             name: name.as_str().into(),

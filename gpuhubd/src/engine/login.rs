@@ -214,7 +214,7 @@ impl Engine {
         let known = self.store.person(name.as_str()).map_err(internal)?.filter(|k| !k.gone);
         if known.as_ref().is_some_and(|k| k.key == person.key) {
             // What was just verified of her counts for her key logins too, let in or not.
-            if self.absorb(person)?.1 {
+            if self.absorb(person).await?.1 {
                 self.publishing.publish().await;
             }
         }
@@ -224,7 +224,7 @@ impl Engine {
         if known.is_none() && promised.is_none() && proven.method() == Method::DeviceCode {
             return Err(Denied::because(Reason::EntryChanged, "no promise of an entry is known for her first login"));
         }
-        let (passwd, changed) = self.absorb(person)?;
+        let (passwd, changed) = self.absorb(person).await?;
         trail.uid = Some(passwd.uid);
         // Before the success that needs it: sshd and the hub look her up at once.
         if changed && !self.publishing.publish().await {

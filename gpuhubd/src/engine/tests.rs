@@ -34,7 +34,7 @@ fn a_box(test: &str) -> Box_ {
     let scripted = |name, method| Arc::new(Scripted { name, method, people: Mutex::default() });
     let (corp, sso) = (scripted("corp", Method::Password), scripted("sso", Method::DeviceCode));
     let providers: Vec<Arc<dyn Provider>> = vec![corp.clone(), sso.clone()];
-    let idmap = Idmap::new(store.clone(), [1_000_000_000, 1_999_999_999]);
+    let idmap = Idmap::new(store.clone(), [1_000_000_000, 1_999_999_999], None);
     let engine = Engine::new(Rules::default(), store, idmap, providers, publishing, audit);
     Box_ { engine, dir, corp, sso }
 }
@@ -107,10 +107,10 @@ async fn a_promise_that_turns_out_otherwise_is_a_refusal_and_the_next_is_right()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_stays_with_its_first_key() {
     let b = a_box("key");
-    assert!(b.engine.absorb(&person("sso", "dave", "1", &[])).is_ok());
-    let other = b.engine.absorb(&person("sso", "dave", "2", &[])).unwrap_err();
+    assert!(b.engine.absorb(&person("sso", "dave", "1", &[])).await.is_ok());
+    let other = b.engine.absorb(&person("sso", "dave", "2", &[])).await.unwrap_err();
     assert_eq!(other.reason, Reason::NameTaken);
-    let renamed = b.engine.absorb(&person("sso", "david", "1", &[])).unwrap_err();
+    let renamed = b.engine.absorb(&person("sso", "david", "1", &[])).await.unwrap_err();
     assert_eq!(renamed.reason, Reason::NameTaken);
 }
 
@@ -118,23 +118,23 @@ async fn a_name_stays_with_its_first_key() {
 async fn groups_belong_to_the_provider_that_had_them_first() {
     let b = a_box("groups");
     let gids = |name: &str| b.engine.store.gids_of(name).unwrap();
-    b.engine.absorb(&person("corp", "alice", "1", &[("ml", Some(5000))])).unwrap();
-    b.engine.absorb(&person("sso", "dave", "1", &[("ml", None), ("vision", None)])).unwrap();
+    b.engine.absorb(&person("corp", "alice", "1", &[("ml", Some(5000))])).await.unwrap();
+    b.engine.absorb(&person("sso", "dave", "1", &[("ml", None), ("vision", None)])).await.unwrap();
     assert_eq!(gids("alice"), [5000]);
     assert_eq!(gids("dave").len(), 1, "vision, but not the other's ml");
-    b.engine.absorb(&person("corp", "bob", "2", &[("vision", Some(6000))])).unwrap();
+    b.engine.absorb(&person("corp", "bob", "2", &[("vision", Some(6000))])).await.unwrap();
     assert!(gids("bob").is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_joins_somebody_s_own_group_by_its_name() {
     let b = a_box("own");
-    let (dave, _) = b.engine.absorb(&person("sso", "dave", "1", &[])).unwrap();
-    b.engine.absorb(&person("sso", "erin", "2", &[("dave", None)])).unwrap();
+    let (dave, _) = b.engine.absorb(&person("sso", "dave", "1", &[])).await.unwrap();
+    b.engine.absorb(&person("sso", "erin", "2", &[("dave", None)])).await.unwrap();
     assert!(!b.engine.store.gids_of("erin").unwrap().contains(&dave.gid));
     // The other way round: a group of her name does not keep frank out.
-    b.engine.absorb(&person("corp", "alice", "1", &[("frank", Some(7000))])).unwrap();
-    let (frank, _) = b.engine.absorb(&person("sso", "frank", "3", &[])).unwrap();
+    b.engine.absorb(&person("corp", "alice", "1", &[("frank", Some(7000))])).await.unwrap();
+    let (frank, _) = b.engine.absorb(&person("sso", "frank", "3", &[])).await.unwrap();
     assert_ne!(frank.gid, 7000);
     assert_eq!(b.engine.store.gids_of("alice").unwrap(), [7000]);
 }
@@ -142,10 +142,10 @@ async fn nobody_joins_somebody_s_own_group_by_its_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_gid_is_not_another_provider_s_group() {
     let b = a_box("primary");
-    let (dave, _) = b.engine.absorb(&person("sso", "dave", "1", &[])).unwrap();
+    let (dave, _) = b.engine.absorb(&person("sso", "dave", "1", &[])).await.unwrap();
     let mut mallory = person("corp", "mallory", "9", &[]);
     (mallory.uid, mallory.gid) = (Some(20009), Some(dave.gid));
-    assert_eq!(b.engine.absorb(&mallory).unwrap_err().reason, Reason::EntryRefused);
+    assert_eq!(b.engine.absorb(&mallory).await.unwrap_err().reason, Reason::EntryRefused);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,7 +153,7 @@ async fn a_directory_that_is_another_one_under_the_old_name_knows_nobody() {
     let b = a_box("issuer");
     let mut dave = person("sso", "dave", "1", &[]);
     dave.key.issuer = "the old sso".into();
-    b.engine.absorb(&dave).unwrap();
+    b.engine.absorb(&dave).await.unwrap();
     let context = Context { user: "dave".into(), service: "sshd".into(), ..Context::default() };
     assert_eq!(b.engine.account(&context).await.code, Code::PermDenied, "a key is no proof any more");
     b.corp.people.lock().unwrap().push(person("corp", "dave", "1", &[]));

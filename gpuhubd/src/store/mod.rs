@@ -11,7 +11,7 @@ mod served;
 mod sessions;
 
 pub use builtin::{BuiltinGroup, BuiltinUser};
-pub use ids::IdKind;
+pub use ids::{GivenId, IdKind, Source};
 pub use people::{KnownGroup, KnownPerson};
 pub use served::{Changed, Everything};
 pub use sessions::OpenSession;
@@ -33,7 +33,7 @@ pub struct Store {
 }
 
 /// Each entry takes the schema from its index to the next. Never edited, only appended.
-const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql")];
 
 impl Store {
     /// Opens or makes the database, and brings its schema up to date.

@@ -57,6 +57,9 @@ pub(super) fn track(c: &Connection) -> Result<(), StoreError> {
          CREATE TEMP TRIGGER member_comes AFTER INSERT ON main.members BEGIN
              INSERT INTO changed VALUES ('user', NEW.user), ('group', NEW.grp);
          END;
+         CREATE TEMP TRIGGER member_changes AFTER UPDATE ON main.members BEGIN
+             INSERT INTO changed VALUES ('user', OLD.user), ('group', OLD.grp), ('user', NEW.user), ('group', NEW.grp);
+         END;
          CREATE TEMP TRIGGER member_goes AFTER DELETE ON main.members BEGIN
              INSERT INTO changed VALUES ('user', OLD.user), ('group', OLD.grp);
          END;",

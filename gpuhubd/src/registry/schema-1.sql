@@ -1,0 +1,168 @@
+-- The registry of ids and bindings of a fleet of boxes. The broker runs this by itself where its
+-- role may create tables; else the administrator of the database does, once:
+--
+--     psql -d gpuhub -f /usr/share/doc/gpuhub/registry.sql
+--     GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO gpuhub;
+--     GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO gpuhub;
+
+CREATE TABLE gpuhub_registry (version INTEGER NOT NULL);
+INSERT INTO gpuhub_registry VALUES (1);
+
+-- Grows with every change of an id, so that boxes can follow.
+CREATE SEQUENCE gpuhub_serial;
+
+-- Every id ever given. No row is ever deleted, and no id is ever given to another name.
+CREATE TABLE gpuhub_ids (
+    kind       TEXT NOT NULL CHECK (kind IN ('user', 'group')),
+    id         BIGINT NOT NULL CHECK (id BETWEEN 1000 AND 4294967294),
+    name       TEXT NOT NULL,
+    source     TEXT NOT NULL CHECK (source IN ('override', 'directory', 'sid', 'computed', 'imported')),
+    probes     INTEGER NOT NULL DEFAULT 0,
+    given_at   TIMESTAMPTZ NOT NULL DEFAULT now(),
+    retired_at TIMESTAMPTZ,
+    serial     BIGINT NOT NULL DEFAULT nextval('gpuhub_serial'),
+    PRIMARY KEY (kind, id)
+);
+CREATE UNIQUE INDEX gpuhub_ids_by_name ON gpuhub_ids (kind, name) WHERE retired_at IS NULL;
+CREATE INDEX gpuhub_ids_by_serial ON gpuhub_ids (serial);
+
+-- Which person, by her key, a name belongs to.
+CREATE TABLE gpuhub_bindings (
+    name     TEXT PRIMARY KEY,
+    issuer   TEXT NOT NULL,
+    subject  TEXT NOT NULL,
+    bound_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    UNIQUE (issuer, subject)
+);
+
+-- Binds a name to a key, or says that it is so; GH001 if it is not.
+CREATE FUNCTION gpuhub_bind(p_name TEXT, p_issuer TEXT, p_subject TEXT) RETURNS VOID LANGUAGE plpgsql AS $$
+DECLARE
+    v_bound TEXT;
+BEGIN
+    INSERT INTO gpuhub_bindings (name, issuer, subject) VALUES (p_name, p_issuer, p_subject) ON CONFLICT DO NOTHING;
+    SELECT name INTO v_bound FROM gpuhub_bindings WHERE issuer = p_issuer AND subject = p_subject;
+    IF v_bound IS NULL THEN
+        RAISE EXCEPTION 'the name is bound to another key' USING ERRCODE = 'GH001';
+    ELSIF v_bound <> p_name THEN
+        RAISE EXCEPTION 'her key is bound to the name %', v_bound USING ERRCODE = 'GH001';
+    END IF;
+END $$;
+
+-- Gives a name the first of the candidates that nobody has or had; or says which id it has. With
+-- p_own_group, a group gets the same number: hers, or ~name if another group has her name. One
+-- candidate with a source other than 'computed' is one that nothing but an override may differ
+-- from: GH003. No candidate left: GH002. p_issuer: her name is bound to that key, too.
+CREATE FUNCTION gpuhub_claim(
+    p_kind TEXT, p_name TEXT, p_own_group BOOLEAN, p_candidates BIGINT[], p_source TEXT, p_issuer TEXT, p_subject TEXT,
+    OUT o_id BIGINT, OUT o_probes INTEGER, OUT o_group TEXT, OUT o_source TEXT
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_has_group BIGINT;
+    v_candidate BIGINT;
+    v_owner TEXT;
+BEGIN
+    IF p_issuer IS NOT NULL THEN
+        PERFORM gpuhub_bind(p_name, p_issuer, p_subject);
+    END IF;
+    o_probes := 0;
+    -- Twice, since another box may give the name its id between the look and the insert.
+    FOR i IN 1..2 LOOP
+        SELECT id, source, probes INTO o_id, o_source, o_probes FROM gpuhub_ids
+            WHERE kind = p_kind AND name = p_name AND retired_at IS NULL;
+        IF p_own_group THEN
+            SELECT id INTO v_has_group FROM gpuhub_ids
+                WHERE kind = 'group' AND name = p_name AND retired_at IS NULL;
+            o_group := p_name;
+            IF v_has_group IS NOT NULL THEN
+                IF o_id IS NULL OR o_id <> v_has_group THEN
+                    o_group := '~' || p_name;
+                END IF;
+            ELSIF EXISTS (SELECT 1 FROM gpuhub_ids
+                    WHERE kind = 'group' AND name = '~' || p_name AND retired_at IS NULL) THEN
+                o_group := '~' || p_name;
+            END IF;
+        END IF;
+
+        IF o_id IS NOT NULL THEN
+            IF p_source <> 'computed' AND o_source <> 'override' AND NOT o_id = ANY (p_candidates) THEN
+                RAISE EXCEPTION '% % has the id %', p_kind, p_name, o_id USING ERRCODE = 'GH003';
+            END IF;
+            IF p_own_group THEN
+                INSERT INTO gpuhub_ids (kind, id, name, source)
+                    VALUES ('group', o_id, o_group, o_source) ON CONFLICT DO NOTHING;
+                SELECT name INTO v_owner FROM gpuhub_ids WHERE kind = 'group' AND id = o_id AND retired_at IS NULL;
+                IF v_owner IS DISTINCT FROM o_group THEN
+                    RAISE EXCEPTION 'a group has the id % that % needs for her own', o_id, p_name
+                        USING ERRCODE = 'GH002';
+                END IF;
+            END IF;
+            RETURN;
+        END IF;
+
+        FOR n IN 1..coalesce(array_length(p_candidates, 1), 0) LOOP
+            v_candidate := p_candidates[n];
+            BEGIN
+                INSERT INTO gpuhub_ids (kind, id, name, source, probes)
+                    VALUES (p_kind, v_candidate, p_name, p_source, n - 1);
+                IF p_own_group THEN
+                    INSERT INTO gpuhub_ids (kind, id, name, source, probes)
+                        VALUES ('group', v_candidate, o_group, p_source, n - 1);
+                END IF;
+                o_id := v_candidate;
+                o_probes := n - 1;
+                o_source := p_source;
+                RETURN;
+            EXCEPTION WHEN unique_violation THEN
+                -- The id is another's, or the name has one by now.
+                EXIT WHEN EXISTS (SELECT 1 FROM gpuhub_ids
+                    WHERE kind = p_kind AND name = p_name AND retired_at IS NULL);
+            END;
+        END LOOP;
+    END LOOP;
+    SELECT name INTO v_owner FROM gpuhub_ids WHERE kind = p_kind AND id = p_candidates[1];
+    RAISE EXCEPTION 'no id is free for %: the first candidate % belongs to %', p_name, p_candidates[1],
+        coalesce(v_owner, 'a group') USING ERRCODE = 'GH002';
+END $$;
+
+-- The id that gpuhub_claim would give a user with a group of her own, without giving it.
+CREATE FUNCTION gpuhub_preview(p_name TEXT, p_candidates BIGINT[]) RETURNS BIGINT LANGUAGE sql STABLE AS $$
+    SELECT coalesce(
+        (SELECT id FROM gpuhub_ids WHERE kind = 'user' AND name = p_name AND retired_at IS NULL),
+        (SELECT c FROM unnest(p_candidates) WITH ORDINALITY AS t (c, n)
+            WHERE NOT EXISTS (SELECT 1 FROM gpuhub_ids WHERE id = c) ORDER BY n LIMIT 1))
+$$;
+
+-- Gives every one of the names the id, whatever they had, which is retired; GH003 if somebody
+-- else has or had it.
+CREATE FUNCTION gpuhub_set(p_kinds TEXT[], p_names TEXT[], p_id BIGINT, p_source TEXT) RETURNS VOID
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_owner TEXT;
+BEGIN
+    FOR n IN 1..array_length(p_kinds, 1) LOOP
+        UPDATE gpuhub_ids SET retired_at = now(), serial = nextval('gpuhub_serial')
+            WHERE kind = p_kinds[n] AND name = p_names[n] AND id <> p_id AND retired_at IS NULL;
+        INSERT INTO gpuhub_ids (kind, id, name, source) VALUES (p_kinds[n], p_id, p_names[n], p_source)
+            ON CONFLICT (kind, id) DO UPDATE
+                SET retired_at = NULL, source = p_source, serial = nextval('gpuhub_serial')
+                WHERE gpuhub_ids.name = p_names[n];
+        SELECT name INTO v_owner FROM gpuhub_ids WHERE kind = p_kinds[n] AND id = p_id;
+        IF v_owner <> p_names[n] THEN
+            RAISE EXCEPTION 'the % id % belongs to %', p_kinds[n], p_id, v_owner USING ERRCODE = 'GH003';
+        END IF;
+    END LOOP;
+END $$;
+
+-- Gives what p_old has to the name p_new; GH003 if that has something already.
+CREATE FUNCTION gpuhub_move(p_kinds TEXT[], p_old TEXT, p_new TEXT) RETURNS VOID LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM gpuhub_ids WHERE kind = ANY (p_kinds) AND name = p_new AND retired_at IS NULL)
+        OR ('user' = ANY (p_kinds) AND EXISTS (SELECT 1 FROM gpuhub_bindings WHERE name = p_new)) THEN
+        RAISE EXCEPTION 'the name % is taken', p_new USING ERRCODE = 'GH003';
+    END IF;
+    UPDATE gpuhub_ids SET name = p_new, serial = nextval('gpuhub_serial') WHERE kind = ANY (p_kinds) AND name = p_old;
+    IF 'user' = ANY (p_kinds) THEN
+        UPDATE gpuhub_bindings SET name = p_new WHERE name = p_old;
+    END IF;
+END $$;
