@@ -32,4 +32,5 @@ fi
 echo "prerequisites: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
-apt-get install -y -qq --no-install-recommends "${missing[@]}"
+# Servers among them are for tests, which start their own: nothing is to run for good (invoke-rc.d(8)).
+RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}"

@@ -236,7 +236,8 @@ impl Idmap {
         let taken = |kind, id| self.store.name_of_id(kind, id).map(|owner| owner.is_some()).map_err(fault);
         let mut free = Vec::new();
         for (probe, id) in candidates {
-            if !taken(kind, id)? && !(own_group && taken(IdKind::Group, id)?) {
+            let is_taken = taken(kind, id)? || (own_group && taken(IdKind::Group, id)?);
+            if !is_taken {
                 free.push((probe, id));
             }
         }
