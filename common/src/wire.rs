@@ -6,6 +6,10 @@
 //! A request has exactly one reply; a login is a conversation of requests on one connection, and
 //! closing the connection cancels it.
 
+mod ids;
+
+pub use ids::*;
+
 use crate::entry::{Group, Passwd};
 use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
@@ -53,6 +57,9 @@ pub enum Call {
     /// Administration of the builtin directory. Reply: [`AdminReply`].
     #[serde(rename = "io.gpuhub.Broker.Admin")]
     Admin(Admin),
+    /// Administration of the ids that were given. Reply: [`IdmapReply`].
+    #[serde(rename = "io.gpuhub.Broker.Idmap")]
+    Idmap(IdmapCall),
     /// What the broker is and how its providers are. Reply: [`Status`].
     #[serde(rename = "io.gpuhub.Broker.GetStatus")]
     GetStatus(Nothing),
@@ -109,6 +116,7 @@ impl Request {
             "OpenSession" => Call::OpenSession(read(p)?),
             "CloseSession" => Call::CloseSession(read(p)?),
             "Admin" => Call::Admin(read(p)?),
+            "Idmap" => Call::Idmap(read(p)?),
             "GetStatus" => Call::GetStatus(read(p)?),
             _ => return Err(BadRequest::Malformed),
         };

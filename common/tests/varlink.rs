@@ -29,6 +29,7 @@ fn words_and_errors_are_complete() {
         values.iter().map(word).collect()
     }
     assert_eq!(words("Code"), spoken(&Code::ALL));
+    assert_eq!(words("IdSpace"), spoken(&[IdSpace::User, IdSpace::Group]));
     assert_eq!(words("Purpose"), spoken(&[Purpose::Authenticate, Purpose::ChangePassword]));
     let errors = [ErrorCode::NoSuchEntry, ErrorCode::Unavailable, ErrorCode::VersionMismatch, ErrorCode::Busy];
     assert_eq!(interface.errors, spoken(&errors));
@@ -73,7 +74,30 @@ fn samples() -> Vec<(Call, Vec<Value>)> {
         audit_dropped: 1,
         providers: vec![ProviderStatus { name: "a".into(), kind: "ldap".into(), problem: text("p") }],
     };
+    let row = || IdRow {
+        kind: IdSpace::User,
+        name: "alice".into(),
+        id: 20001,
+        source: text("computed"),
+        retired: false,
+        issuer: text("corp"),
+        subject: text("1"),
+    };
+    let after = Some(IdAt { kind: IdSpace::Group, id: 1 });
+    let changed =
+        IdmapReply::Changed(vec![IdChange { kind: IdSpace::User, name: "alice".into(), old: Some(1), new: 2 }]);
     vec![
+        (
+            Call::Idmap(IdmapCall::Set(NewId { kind: IdSpace::User, name: "alice".into(), id: 1 })),
+            vec![json(changed), json(IdmapReply::Refused("no".into()))],
+        ),
+        (Call::Idmap(IdmapCall::Move(Rename { old: "a".into(), new: "b".into() })), vec![]),
+        (
+            Call::Idmap(IdmapCall::List(IdQuery { name: text("alice"), after })),
+            vec![json(IdmapReply::Rows(vec![row()]))],
+        ),
+        (Call::Idmap(IdmapCall::Import(IdImport { rows: vec![row()], dry_run: true, replace: false })), vec![]),
+        (Call::Idmap(IdmapCall::Check(Nothing {})), vec![json(IdmapReply::Problems(vec!["alice has no id".into()]))]),
         (
             Call::GetUser(UserQuery { name: text("alice"), uid: None, login: true }),
             vec![json(UserReply { user: alice() })],

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
 /// Words that begin a command of more than one word.
-const FAMILIES: &[&str] = &["user", "group", "member"];
+const FAMILIES: &[&str] = &["user", "group", "member", "idmap"];
 
 /// What stands after the command's words.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ mod args;
 mod broker;
 mod doctor;
 mod hash;
+mod idmap;
 mod outcome;
 mod prompt;
 mod status;
@@ -27,6 +28,13 @@ usage:
   gpuhub group list
   gpuhub group member add GROUP USER
   gpuhub group member del GROUP USER
+  gpuhub idmap set user|group NAME ID
+  gpuhub idmap move user OLD NEW
+  gpuhub idmap show NAME
+  gpuhub idmap export [--format csv|json]
+  gpuhub idmap import FILE [--format csv|json|passwd|group] [--replace]
+                           [--dry-run [--files-under PATH]]
+  gpuhub idmap check
   gpuhub status [--json]          what the broker is and how its providers are
   gpuhub doctor [--json]          what would stop a login here, and what to do
   gpuhub hash-password [--stdin]  a password_hash for [[builtin.user]] in gpuhub.toml
@@ -57,6 +65,12 @@ fn run() -> Result<ExitCode, Failure> {
         ["group", "list"] => accounts::group_list(rest),
         ["group", "member", "add"] => accounts::group_member(rest, true),
         ["group", "member", "del"] => accounts::group_member(rest, false),
+        ["idmap", "set"] => idmap::set(rest),
+        ["idmap", "move"] => idmap::rename(rest),
+        ["idmap", "show"] => idmap::show(rest),
+        ["idmap", "export"] => idmap::export(rest),
+        ["idmap", "import"] => idmap::import(rest),
+        ["idmap", "check"] => idmap::check(rest),
         ["doctor"] => doctor::run(rest),
         ["status"] => status::run(rest),
         ["hash-password"] => hash::run(rest),

@@ -2,7 +2,7 @@
 
 use gpuhubd::audit::{Audit, Event};
 use gpuhubd::config::{Config, ConfigError, ProviderConfig};
-use gpuhubd::engine::{Engine, Rules, refresh};
+use gpuhubd::engine::{Engine, Rules, ids, refresh};
 use gpuhubd::finding::Finding;
 use gpuhubd::idmap::Idmap;
 use gpuhubd::model::Method;
@@ -166,6 +166,7 @@ async fn serve(mut config: Config, paths: &Paths, listener: std::os::unix::net::
     let listener = tokio::net::UnixListener::from_std(listener).map_err(|e| e.to_string())?;
     audit.log(Event { detail: Some(format!("version {}", env!("CARGO_PKG_VERSION"))), ..Event::ok("broker-start") });
     tokio::spawn(refresh::run(Arc::clone(&engine)));
+    tokio::spawn(ids::follow(Arc::clone(&engine)));
     tokio::select! {
         () = server::serve(listener, policy, engine, rule) => {}
         () = terminated() => {}

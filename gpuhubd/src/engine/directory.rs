@@ -301,12 +301,12 @@ impl Engine {
             return Err(Denied::because(Reason::EntryRefused, "the provider gives no key for her"));
         }
         let name = person.name.as_str();
-        let bound = self.store.person(name).map_err(internal)?;
-        if bound.as_ref().is_some_and(|k| k.key != person.key) {
+        let bound = self.store.key_of(name).map_err(internal)?;
+        if bound.is_some_and(|key| key != person.key) {
             return Err(Denied::because(Reason::NameTaken, "the name is bound to another key"));
         }
         let Some(old) = self.store.name_of_key(&person.key).map_err(internal)?.filter(|old| old != name) else {
-            return Ok(bound.is_none());
+            return Ok(self.store.person(name).map_err(internal)?.is_none());
         };
         let by_directory = self.provider(&person.provider).is_some_and(|p| p.method() == Method::Password);
         if !by_directory || local.has_user(name.as_bytes()) {
@@ -393,7 +393,7 @@ impl Engine {
         Ok(self.store.name_of_id(IdKind::Group, gid).map_err(internal)?.filter(|n| n.starts_with('~')))
     }
 
-    fn collision(&self, provider: &str, name: &str, detail: Option<String>) {
+    pub(super) fn collision(&self, provider: &str, name: &str, detail: Option<String>) {
         self.audit.log(Event {
             event: "id-collision",
             result: Outcome::Error,

@@ -4,12 +4,13 @@
 //! - [`login`]: is this really alice (pam_authenticate)
 //! - [`account`]: may she come in now; her sessions (the other PAM hooks)
 //! - [`password`]: changing it (pam_chauthtok)
-//! - [`admin`]: the builtin directory
+//! - [`admin`]: the builtin directory; [`ids`]: the ids that were given
 //! - [`refresh`]: what directories said earlier, asked again
 
 mod account;
 mod admin;
 mod directory;
+pub mod ids;
 mod lockout;
 mod login;
 mod password;

@@ -64,6 +64,16 @@ impl Idmap {
         Self { store, registry, first, last }
     }
 
+    /// The fleet's registry.
+    pub fn registry(&self) -> Option<&Postgres> {
+        self.registry.as_deref()
+    }
+
+    /// Whether an id is one that may be computed.
+    pub fn is_in_range(&self, id: u32) -> bool {
+        (self.first..=self.last).contains(&id)
+    }
+
     /// The uid of `name`, whose group of her own has the same number when `own_group`. Given for
     /// good. Where another group has her name already, her own has the number alone. With a `key`,
     /// this is the first time that she is seen here, and a registry binds her name to it.

@@ -3,6 +3,7 @@
 
 use super::tls::Tls;
 use super::{Change, Claim, Claimed, RegistryError};
+use crate::model::PersonKey;
 use crate::store::{GivenId, IdKind, Source};
 use gpuhub_common::secret::Secret;
 use std::future::Future;
@@ -130,6 +131,26 @@ impl Postgres {
         self.ask(|c| async move { c.execute("SELECT gpuhub_move($1, $2, $3)", &[&kinds, &old, &new]).await })
             .await
             .map(|_| ())
+    }
+
+    /// Binds a name to a key.
+    pub async fn bind(&self, name: &str, key: &PersonKey) -> Result<(), RegistryError> {
+        self.ask(
+            |c| async move { c.execute("SELECT gpuhub_bind($1, $2, $3)", &[&name, &key.issuer, &key.subject]).await },
+        )
+        .await
+        .map(|_| ())
+    }
+
+    /// The id that a name has.
+    pub async fn id_of(&self, kind: IdKind, name: &str) -> Result<Option<u32>, RegistryError> {
+        let row = self
+            .ask(|c| async move {
+                let sql = "SELECT id FROM gpuhub_ids WHERE kind = $1 AND name = $2 AND retired_at IS NULL";
+                c.query_opt(sql, &[&kind.as_str(), &name]).await
+            })
+            .await?;
+        row.map(|r| get(&r, 0).and_then(legal_id)).transpose()
     }
 
     /// The key that a name is bound to, as issuer and subject.

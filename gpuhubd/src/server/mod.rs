@@ -188,6 +188,7 @@ impl Server {
             Call::OpenSession(context) => frames.send(&reply(engine.open_session(&context))).await,
             Call::CloseSession(close) => frames.send(&reply(engine.close_session(&close).map(|()| Nothing {}))).await,
             Call::Admin(admin) => frames.send(&reply(Ok(engine.admin(caller, admin, self.rule).await))).await,
+            Call::Idmap(call) => frames.send(&reply(Ok(engine.idmap(caller, call).await))).await,
             Call::GetStatus(_) => frames.send(&reply(Ok(engine.status()))).await,
         };
         sent.ok_or(Dropped)

@@ -39,6 +39,7 @@ const RIGHTS: &[(&str, &[Peer], State)] = &[
     ("OpenSession", &[Root, LoginProgram], Fresh),
     ("CloseSession", &[Root, LoginProgram], Fresh),
     ("Admin", &[Root], Fresh),
+    ("Idmap", &[Root], Fresh),
 ];
 
 /// Whether `peer` may make this call in this state.
@@ -55,6 +56,7 @@ pub fn allowed(call: &Call, peer: Peer, state: State) -> bool {
         Call::OpenSession(_) => "OpenSession",
         Call::CloseSession(_) => "CloseSession",
         Call::Admin(_) => "Admin",
+        Call::Idmap(_) => "Idmap",
     };
     RIGHTS.iter().any(|(m, peers, s)| *m == method && peers.contains(&peer) && *s == state)
 }

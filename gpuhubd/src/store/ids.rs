@@ -215,6 +215,7 @@ impl Store {
                 match kind {
                     IdKind::User => {
                         tx.execute("UPDATE people SET name = ?2 WHERE name = ?1", params![old, new])?;
+                        tx.execute("UPDATE bindings SET name = ?2 WHERE name = ?1", params![old, new])?;
                         tx.execute("UPDATE OR IGNORE members SET user = ?2 WHERE user = ?1", params![old, new])?;
                     }
                     IdKind::Group => {
@@ -225,6 +226,31 @@ impl Store {
             }
             bump_generation(tx)?;
             Ok(true)
+        })
+    }
+
+    /// Notes an id that `name` once had and nobody ever gets. Whether it is so: another name may have it.
+    pub fn retire_id(&self, kind: IdKind, name: &str, id: u32, source: Source) -> Result<bool, StoreError> {
+        self.transaction(|tx| {
+            tx.execute(
+                "INSERT INTO ids (kind, id, name, source, given_at, retired_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)
+                 ON CONFLICT DO NOTHING",
+                params![kind.as_str(), id, name, source.as_str(), unix_now()],
+            )?;
+            let owner: String =
+                tx.query_row("SELECT name FROM ids WHERE kind = ?1 AND id = ?2", params![kind.as_str(), id], |r| {
+                    r.get(0)
+                })?;
+            Ok(owner == name)
+        })
+    }
+
+    /// Ids of a name, retired ones too.
+    pub fn ids_of(&self, name: &str) -> Result<Vec<GivenId>, StoreError> {
+        self.with(|c| {
+            c.prepare_cached(&format!("{GIVEN} WHERE name IN (?1, '~' || ?1) ORDER BY kind, id"))?
+                .query_map([name], given)?
+                .collect()
         })
     }
 
@@ -245,6 +271,26 @@ impl Store {
                 "{GIVEN} WHERE registered = 0 AND retired_at IS NULL ORDER BY kind, id LIMIT ?1"
             ))?
             .query_map([most], given)?
+            .collect()
+        })
+    }
+
+    /// The registry knows of this id.
+    pub fn mark_registered(&self, kind: IdKind, id: u32) -> Result<(), StoreError> {
+        self.with(|c| {
+            c.execute("UPDATE ids SET registered = 1 WHERE kind = ?1 AND id = ?2", params![kind.as_str(), id])
+                .map(|_| ())
+        })
+    }
+
+    /// People whose uid is not recorded as theirs, with it.
+    pub fn people_without_id(&self) -> Result<Vec<(String, u32)>, StoreError> {
+        self.with(|c| {
+            c.prepare(
+                "SELECT name, uid FROM people p WHERE NOT EXISTS (SELECT 1 FROM ids i WHERE i.kind = 'user'
+                     AND i.id = p.uid AND i.name = p.name AND i.retired_at IS NULL) ORDER BY name",
+            )?
+            .query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?
             .collect()
         })
     }

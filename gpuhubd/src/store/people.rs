@@ -68,11 +68,32 @@ impl Store {
     pub fn name_of_key(&self, key: &PersonKey) -> Result<Option<String>, StoreError> {
         self.with(|c| {
             c.query_row(
-                "SELECT name FROM people WHERE issuer = ?1 AND subject = ?2",
+                "SELECT name FROM people WHERE issuer = ?1 AND subject = ?2
+                 UNION ALL SELECT name FROM bindings WHERE issuer = ?1 AND subject = ?2 LIMIT 1",
                 params![key.issuer, key.subject],
                 |r| r.get(0),
             )
             .optional()
+        })
+    }
+
+    /// The key that a name is bound to.
+    pub fn key_of(&self, name: &str) -> Result<Option<PersonKey>, StoreError> {
+        self.with(|c| {
+            c.query_row(
+                "SELECT issuer, subject FROM people WHERE name = ?1
+                 UNION ALL SELECT issuer, subject FROM bindings WHERE name = ?1 LIMIT 1",
+                [name],
+                |r| Ok(PersonKey { issuer: r.get(0)?, subject: r.get(1)? }),
+            )
+            .optional()
+        })
+    }
+
+    /// Binds a name that nobody here has yet. An error if it or the key is bound otherwise.
+    pub fn bind(&self, name: &str, key: &PersonKey) -> Result<(), StoreError> {
+        self.with(|c| {
+            c.execute("INSERT INTO bindings VALUES (?1, ?2, ?3)", params![name, key.issuer, key.subject]).map(|_| ())
         })
     }
 

@@ -21,3 +21,11 @@ CREATE INDEX ids_unregistered ON ids (registered) WHERE registered = 0;
 
 -- How far this box has followed the registry.
 ALTER TABLE meta ADD COLUMN registry_serial INTEGER NOT NULL DEFAULT 0;
+
+-- Names that are bound to a key though nobody of that name was seen here yet: imported.
+CREATE TABLE bindings (
+    name    TEXT PRIMARY KEY,
+    issuer  TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    UNIQUE (issuer, subject)
+) STRICT;
