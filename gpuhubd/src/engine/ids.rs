@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How often a box asks the registry what changed.
-const FOLLOW_EVERY: Duration = Duration::from_secs(30);
+const FOLLOW_EVERY: Duration = Duration::from_secs(10);
 /// Transactions may end in another order than they got their numbers in: so many are read again.
 const OVERLAP: i64 = 1000;
 /// How many ids are told to a new registry at once.
@@ -150,7 +150,7 @@ impl Engine {
         let changed = plan.iter().filter_map(|(_, change)| change.clone()).collect();
         if !import.dry_run {
             for (row, change) in plan {
-                self.import_row(row, change.is_some()).await.map_err(|e| format!("{}: {e}", row.name))?;
+                self.import_row(row, change.as_ref()).await.map_err(|e| format!("{}: {e}", row.name))?;
             }
             self.publishing.publish().await;
         }
@@ -190,9 +190,13 @@ impl Engine {
         })
     }
 
-    async fn import_row(&self, row: &IdRow, changes: bool) -> Result<(), String> {
+    async fn import_row(&self, row: &IdRow, change: Option<&IdChange>) -> Result<(), String> {
         let (kind, key) = (kind_of(row.kind), key_of(row));
-        let source = row.source.as_deref().and_then(Source::parse).unwrap_or(Source::Imported);
+        let source = match change {
+            // It takes the place of another one: the administrator's word, and every box follows it.
+            Some(IdChange { old: Some(_), .. }) => Source::Override,
+            _ => row.source.as_deref().and_then(Source::parse).unwrap_or(Source::Imported),
+        };
         if row.retired {
             return if self.store.retire_id(kind, &row.name, row.id, source).map_err(text)? {
                 Ok(())
@@ -201,7 +205,7 @@ impl Engine {
             };
         }
         let registry = self.idmap.registry();
-        if changes {
+        if change.is_some() {
             if let Some(registry) = registry {
                 registry.set(&[(kind, &row.name)], row.id, source).await.map_err(|e| e.to_string())?;
             }
@@ -329,7 +333,8 @@ impl Engine {
             news |= done;
         }
         let ours = self.store.id_of(theirs.kind, &theirs.name).ok().flatten();
-        if let Some(old) = ours.filter(|old| *old != theirs.id) {
+        // Nothing but the administrator's word takes an id from somebody who has files with it.
+        if let Some(old) = ours.filter(|old| *old != theirs.id && theirs.source == Source::Override) {
             let names = [(theirs.kind, theirs.name.as_str())];
             let changed =
                 legal.is_ok() && matches!(self.store.change_id(&names, theirs.id, theirs.source, true), Ok(None));

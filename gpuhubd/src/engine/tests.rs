@@ -6,9 +6,10 @@ use crate::dialog::Dialog;
 use crate::model::{GroupClaim, Method, Person, PersonKey, Reason, Standing};
 use crate::provider::scripted::Scripted;
 use crate::publish::{self, View};
+use crate::store::IdKind;
 use gpuhub_common::name::{GroupName, UserName};
 use gpuhub_common::secret::Secret;
-use gpuhub_common::wire::{Code, Next};
+use gpuhub_common::wire::{Code, IdSpace, IdmapCall, IdmapReply, NewId, Next};
 use std::path::PathBuf;
 
 struct Box_ {
@@ -158,4 +159,74 @@ async fn a_directory_that_is_another_one_under_the_old_name_knows_nobody() {
     assert_eq!(b.engine.account(&context).await.code, Code::PermDenied, "a key is no proof any more");
     b.corp.people.lock().unwrap().push(person("corp", "dave", "1", &[]));
     assert_eq!(b.engine.account(&context).await.code, Code::PermDenied, "nor is another dave she");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_her_directory_renames_keeps_ids_and_nobody_inherits_the_old_name() {
+    let b = a_box("rename");
+    let (alice, _) = b.engine.absorb(&person("corp", "alice", "1", &[("ml", Some(5000))])).await.unwrap();
+    let (alicia, _) = b.engine.absorb(&person("corp", "alicia", "1", &[("ml", Some(5000))])).await.unwrap();
+    assert_eq!((alicia.uid, alicia.gid), (alice.uid, alice.gid));
+    assert_eq!(b.engine.store.gids_of("alicia").unwrap(), [5000]);
+    assert_eq!(b.engine.store.person("alice").unwrap(), None);
+    assert_eq!(
+        b.engine.store.group("alicia").unwrap().unwrap().group.gid,
+        alice.gid,
+        "the group of her own goes along"
+    );
+    // Another person who gets the old name later is another person.
+    let (second, _) = b.engine.absorb(&person("corp", "alice", "2", &[])).await.unwrap();
+    assert_ne!(second.uid, alice.uid);
+    // Nobody takes a name that somebody has by a rename.
+    let taken = b.engine.absorb(&person("corp", "alice", "1", &[])).await.unwrap_err();
+    assert_eq!(taken.reason, Reason::NameTaken);
+    let local = b.engine.absorb(&person("corp", "root", "1", &[])).await.unwrap_err();
+    assert_eq!(local.reason, Reason::NameTaken);
+    assert_eq!(b.engine.store.id_of(IdKind::User, "alicia").unwrap(), Some(alice.uid));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_administrator_s_id_outranks_the_directory_s() {
+    let b = a_box("override");
+    let mut alice = person("corp", "alice", "1", &[("ml", Some(5000))]);
+    (alice.uid, alice.gid) = (Some(20001), Some(5000));
+    assert_eq!(b.engine.absorb(&alice).await.unwrap().0.uid, 20001);
+    alice.uid = Some(20002);
+    assert_eq!(b.engine.absorb(&alice).await.unwrap_err().reason, Reason::NoId, "an attribute does not move files");
+    let caller = Caller { listener: "test".into(), uid: 0 };
+    let set = IdmapCall::Set(NewId { kind: IdSpace::User, name: "alice".into(), id: 20003 });
+    assert!(matches!(b.engine.idmap(&caller, set).await, IdmapReply::Changed(_)));
+    let passwd = b.engine.absorb(&alice).await.unwrap().0;
+    assert_eq!((passwd.uid, passwd.gid), (20003, 5000));
+    // Also where the directory's own is one that is never given.
+    alice.uid = Some(0);
+    assert_eq!(b.engine.absorb(&alice).await.unwrap().0.uid, 20003);
+    let set = IdmapCall::Set(NewId { kind: IdSpace::Group, name: "ml".into(), id: 5001 });
+    assert!(matches!(b.engine.idmap(&caller, set).await, IdmapReply::Changed(_)));
+    b.engine.absorb(&person("corp", "bob", "2", &[("ml", Some(5000))])).await.unwrap();
+    assert_eq!(b.engine.store.gids_of("bob").unwrap(), [5001]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_never_given_is_not_given_by_a_directory() {
+    let b = a_box("never");
+    for (n, id) in [0, 1, 999, 61184, 65000, 65519, 65534, 65535, u32::MAX].into_iter().enumerate() {
+        let name = format!("mallory{n}");
+        let mut uid = person("corp", &name, "m", &[]);
+        uid.uid = Some(id);
+        assert_eq!(b.engine.absorb(&uid).await.unwrap_err().reason, Reason::EntryRefused, "uid {id}");
+        let mut gid = person("corp", &name, "m", &[]);
+        (gid.uid, gid.gid) = (Some(20001), Some(id));
+        assert_eq!(b.engine.absorb(&gid).await.unwrap_err().reason, Reason::EntryRefused, "gid {id}");
+        let group = format!("g{n}");
+        b.engine.absorb(&person("corp", &format!("user{n}"), &group, &[(&group, Some(id))])).await.unwrap();
+        assert!(!b.engine.store.gids_of(&format!("user{n}")).unwrap().contains(&id), "supplementary gid {id}");
+        assert_eq!(b.engine.store.name_of_id(IdKind::Group, id).unwrap(), None);
+        assert_eq!(b.engine.store.name_of_id(IdKind::User, id).unwrap(), None);
+    }
+    for group in ["root", "sudo", "wheel", "docker", "shadow", "disk"] {
+        b.engine.absorb(&person("corp", "alice", "1", &[(group, Some(70_000)), (group, None)])).await.unwrap();
+        assert_eq!(b.engine.store.gids_of("alice").unwrap(), [0u32; 0], "{group}");
+    }
+    assert_eq!(b.engine.absorb(&person("corp", "root", "9", &[])).await.unwrap_err().reason, Reason::EntryRefused);
 }

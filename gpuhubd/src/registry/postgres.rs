@@ -284,7 +284,7 @@ async fn prepare(client: &Client) -> Result<(), String> {
         );
         if let Err(e) = client.batch_execute(&make).await {
             let _ = client.batch_execute("ROLLBACK").await;
-            return Err(format!("its tables cannot be made (see /usr/share/doc/gpuhub/registry.sql): {}", plain(&e)));
+            return Err(format!("its tables cannot be made (see /usr/share/gpuhub/registry.sql): {}", plain(&e)));
         }
     }
     let row = client.query_one("SELECT version FROM gpuhub_registry", &[]).await.map_err(|e| plain(&e))?;

@@ -1,7 +1,7 @@
 -- The registry of ids and bindings of a fleet of boxes. The broker runs this by itself where its
 -- role may create tables; else the administrator of the database does, once:
 --
---     psql -d gpuhub -f /usr/share/doc/gpuhub/registry.sql
+--     psql -d gpuhub -f /usr/share/gpuhub/registry.sql
 --     GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO gpuhub;
 --     GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO gpuhub;
 

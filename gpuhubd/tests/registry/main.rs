@@ -2,9 +2,12 @@
 //! is another one, and rows that nobody of ours wrote.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests
 
+mod boxes;
 #[path = "../support/ca.rs"]
 mod ca;
 mod server;
+#[path = "../support/mod.rs"]
+mod support;
 
 use gpuhubd::idmap::{Fixed, Given, Idmap};
 use gpuhubd::model::{Denied, PersonKey, Reason};
