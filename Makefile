@@ -71,6 +71,11 @@ demo: prerequisites ## a root with the package, real servers, real logins; KEEP=
 	$(MAKE) deb
 	KEEP=$(KEEP) tests/harness/run demo
 
+bench-nss: prerequisites ## lookups, beside the peers (QUICK=1: a shorter one)
+	$(MAKE) deb
+	cargo build --locked --release --package gpuhub-common --example make_snapshot
+	tests/harness/run bench nss
+
 lintian: $(deb) ## the distribution's opinion of the package
 	lintian --fail-on error,warning --info $(deb)
 
@@ -78,5 +83,5 @@ clean: ## remove what was built
 	cargo clean
 	rm -rf target/deb
 
-.PHONY: help prerequisites deb check fmt clippy link-law licences test unit demo lintian clean FORCE
+.PHONY: help prerequisites deb check fmt clippy link-law licences test unit demo bench-nss lintian clean FORCE
 FORCE:

@@ -6,6 +6,8 @@
 //! met agree except where a collision decides. A collision is recorded with the id, so that it is
 //! never decided differently later.
 
+pub mod sid;
+
 use crate::model::{Denied, PersonKey, Reason};
 use crate::registry::{Claim, Postgres, RegistryError};
 use crate::store::{GivenId, IdKind, Source, Store, StoreError};

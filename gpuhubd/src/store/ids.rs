@@ -295,6 +295,25 @@ impl Store {
         })
     }
 
+    /// The slice of `named`: what it has, or from `wanted` on the first of `slices` that nobody has.
+    pub fn sid_slice(&self, named: &str, wanted: u32, slices: u32) -> Result<Option<u32>, StoreError> {
+        self.transaction(|tx| {
+            let has =
+                tx.query_row("SELECT slice FROM sid_slices WHERE named = ?1", [named], |r| r.get(0)).optional()?;
+            if has.is_some() {
+                return Ok(has);
+            }
+            for n in 0..slices {
+                let slice = (wanted + n) % slices;
+                let sql = "INSERT OR IGNORE INTO sid_slices VALUES (?1, ?2)";
+                if tx.execute(sql, params![slice, named])? > 0 {
+                    return Ok(Some(slice));
+                }
+            }
+            Ok(None)
+        })
+    }
+
     /// Up to where the registry was followed.
     pub fn registry_serial(&self) -> Result<i64, StoreError> {
         self.with(|c| c.query_row("SELECT registry_serial FROM meta", [], |r| r.get(0)))
