@@ -1,5 +1,6 @@
 //! The inputs that the fuzzer kept, through the same questions, without the fuzzer.
 #![allow(unsafe_code)] // a view over the test's own memory
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // shared with the fuzzer, which has no #[test]
 
 #[path = "../../fuzz/src/exercise.rs"]
 mod exercise;
