@@ -101,7 +101,7 @@ pub fn vet_user(
     if local.has_uid(uid) {
         return Err(Refusal::LocalId);
     }
-    vet_gid(gid, local)?;
+    vet_membership(gid, local)?;
     if is_plain(gecos) && is_path(home) && is_path(shell) { Ok(()) } else { Err(Refusal::BadField) }
 }
 
@@ -119,12 +119,14 @@ pub fn vet_group(name: &[u8], gid: u32, local: &LocalAccounts) -> Result<(), Ref
     vet_gid(gid, local)
 }
 
-/// Vets a group id alone, as in a list of supplementary groups. The ids that root allowed in
+/// Vets the id of a group that somebody is in, her primary one or another. Those that root allowed in
 /// [`crate::local::EXTRA_GIDS`] pass though they are local.
+pub fn vet_membership(gid: u32, local: &LocalAccounts) -> Result<(), Refusal> {
+    if local.allows_gid(gid) { Ok(()) } else { vet_gid(gid, local) }
+}
+
+/// Vets the id of a group of ours, which is never a local one.
 pub fn vet_gid(gid: u32, local: &LocalAccounts) -> Result<(), Refusal> {
-    if local.allows_gid(gid) {
-        return Ok(());
-    }
     if !id::is_allowed(gid) {
         return Err(Refusal::BadId);
     }
@@ -247,7 +249,11 @@ mod tests {
 
     #[test]
     fn only_root_s_list_opens_a_local_gid() {
-        assert_eq!(vet_gid(44, &local()), Ok(()));
-        assert_eq!(vet_gid(45, &local()), Err(Refusal::BadId));
+        assert_eq!(vet_membership(44, &local()), Ok(()));
+        assert_eq!(vet_membership(45, &local()), Err(Refusal::BadId));
+        assert_eq!(vet_membership(20100, &local()), Ok(()));
+        assert_eq!(vet_gid(44, &local()), Err(Refusal::BadId), "no group of ours is the local one");
+        assert_eq!(Passwd { gid: 44, ..alice() }.vet(&local()), Ok(()));
+        assert_eq!(Passwd { gid: 45, ..alice() }.vet(&local()), Err(Refusal::BadId));
     }
 }

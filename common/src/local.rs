@@ -4,18 +4,21 @@
 //! lock out root, a local user, sudo or cron), and the client refuses entries that would stand in
 //! for them. NSS cannot be asked: we are NSS.
 
+use crate::id;
 use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::BuildHasher;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 
 /// The container's own users.
 pub const PASSWD: &str = "/etc/passwd";
 /// The container's own groups.
 pub const GROUP: &str = "/etc/group";
-/// Local group ids that people of ours may be given (`video`, `render`): one number a line,
-/// `#` comments. Believed only if root owns it and nobody else may write it; the broker cannot.
+/// Local groups that people of ours may join (`video`, `render`), one a line: a gid, or the path of
+/// a device node, which stands for the gid that it has on this machine. `#` comments. Believed only
+/// if root owns it and nobody else may write it; the broker cannot.
 pub const EXTRA_GIDS: &str = "/etc/gpuhub/extra-gids";
 
 /// Most bytes read of each file: a container's own passwd is small, and this runs in every
@@ -85,8 +88,11 @@ impl LocalAccounts {
         let hasher = RandomState::new();
         let (users, uids) = columns(passwd, &hasher);
         let (groups, gids) = columns(group, &hasher);
-        let mut extra: Vec<u32> =
-            extra.lines().filter_map(|l| l.split('#').next()?.trim().parse().ok()).filter(|g| *g != 0).collect();
+        let mut extra: Vec<u32> = extra
+            .lines()
+            .filter_map(|line| listed(line.split('#').next()?.trim()))
+            .filter(|g| may_be_joined(*g))
+            .collect();
         extra.sort_unstable();
         Self { hasher, users, uids, groups, gids, extra: Ids(extra) }
     }
@@ -131,6 +137,24 @@ fn has_passwd_line(text: &[u8], name: &[u8]) -> bool {
     text.split(|b| *b == b'\n').any(|line| line.split(|b| *b == b':').next() == Some(name))
 }
 
+/// The gid that a line of [`EXTRA_GIDS`] means.
+fn listed(line: &str) -> Option<u32> {
+    if line.starts_with('/') { node_gid(Path::new(line)) } else { line.parse().ok() }
+}
+
+/// The gid of a device node; `None` if it is not there, or is something else.
+pub fn node_gid(path: &Path) -> Option<u32> {
+    let meta = std::fs::metadata(path).ok()?;
+    let kind = meta.file_type();
+    (kind.is_char_device() || kind.is_block_device()).then(|| meta.gid())
+}
+
+/// Whether a local gid may be joined at all: never root's, nor one that stands for "no group", as
+/// the gid of a node does that this user namespace has no number for.
+pub fn may_be_joined(gid: u32) -> bool {
+    gid != 0 && (gid < id::FIRST_PERSON || id::is_allowed(gid))
+}
+
 fn columns(text: &str, hasher: &RandomState) -> (Names, Ids) {
     let (mut names, mut ids) = (Names::default(), Vec::new());
     for line in text.lines() {
@@ -168,13 +192,34 @@ mod tests {
         let l = LocalAccounts::from_texts(
             "root:x:0:0:root:/root:/bin/bash\n# c\nbroken\nubuntu:x:1000:1000::/h:/s\n",
             "video:x:44:ubuntu\n",
-            "# devices\n44 # video\n0\nx\n",
+            "# devices\n44 # video\n0\nx\n65534\n61200\n/dev/null\n/etc/passwd\n/dev/no-such-node\n",
         );
         assert!(l.has_user(b"root") && l.has_user(b"ubuntu") && l.has_user(b"broken"));
         assert!(!l.has_user(b"alice") && !l.has_user(b""));
         assert!(l.has_uid(0) && l.has_uid(1000) && !l.has_uid(1001));
         assert!(l.has_group(b"video") && l.has_gid(44) && !l.has_gid(45));
-        assert!(l.allows_gid(44) && !l.allows_gid(0));
+        assert!(l.allows_gid(44));
+        // /dev/null is root's, which is never joined, and /etc/passwd no device.
+        for gid in [0, 65534, 61200] {
+            assert!(!l.allows_gid(gid), "{gid}");
+        }
+    }
+
+    #[test]
+    fn a_device_stands_for_the_gid_that_it_has() {
+        use std::os::unix::fs::chown;
+        assert_eq!(node_gid(Path::new("/dev/null")), Some(0));
+        assert_eq!(node_gid(Path::new("/etc/passwd")), None);
+        assert_eq!(node_gid(Path::new("/dev/no-such-node")), None);
+        let node = std::env::temp_dir().join(format!("gpuhub-node-{}", std::process::id()));
+        let made = std::process::Command::new("mknod").arg(&node).args(["c", "1", "3"]).status();
+        assert!(made.is_ok_and(|s| s.success()), "tests are run by root");
+        chown(&node, None, Some(44)).unwrap();
+        let line = format!("{}  # a GPU\n", node.display());
+        let l = LocalAccounts::from_texts("", "", &line);
+        std::fs::remove_file(&node).unwrap();
+        assert!(l.allows_gid(44) && !l.allows_gid(45));
+        assert!(!LocalAccounts::from_texts("", "", &line).allows_gid(44), "it has gone");
     }
 
     #[test]

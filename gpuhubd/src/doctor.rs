@@ -3,8 +3,9 @@
 //! The other half, what stands between a login program and the broker, is looked at by
 //! `gpuhub doctor`, which runs this and adds its own findings.
 
-use crate::config::{Builtin, Config, ConfigError, Ids, People};
+use crate::config::{Builtin, Config, ConfigError, Ids, LocalGroup, People};
 use crate::finding::Finding;
+use crate::machine;
 use crate::privileges::Paths;
 use crate::provider::Provider;
 use gpuhub_common::entry;
@@ -17,6 +18,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use toml::Spanned;
 
 /// A provider that has not been checked by then is found to hang. Its own deadlines are shorter.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -94,6 +96,17 @@ fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// Where the file system of `path` is mounted, and what it is (proc_pid_mountinfo(5)). Of several at
+/// one place the last one is seen.
+fn mount_of<'m>(mountinfo: &'m str, path: &Path) -> Option<(PathBuf, &'m str)> {
+    let mounts = mountinfo.lines().filter_map(|line| {
+        let (head, tail) = line.split_once(" - ")?;
+        let point = PathBuf::from(head.split(' ').nth(4)?.replace("\\040", " "));
+        path.starts_with(&point).then_some((point, tail.split(' ').next()?))
+    });
+    mounts.max_by_key(|(point, _)| point.components().count())
+}
+
 fn refused(e: &ConfigError) -> Finding {
     let at = e.line.map_or_else(|| e.file.clone(), |line| format!("{}:{line}", e.file));
     Finding::fatal("config", format!("{at}: {}", e.what), e.remedy.clone())
@@ -130,37 +143,68 @@ impl Machine {
         findings.extend(self.homes(&config.people));
         findings.extend(self.shell(&config.people));
         findings.extend(self.declared(&config.builtin));
+        findings.extend(self.local_groups(&config.local_groups));
+        findings.extend(self.state(config));
         findings
     }
 
     /// `uid-range`: ids that this user namespace has no number for.
     fn ids(&self, ids: &Ids, builtin: &Builtin) -> Vec<Finding> {
-        let [first, last] = ids.uid_range();
-        let uids = builtin.user.iter().filter_map(|u| u.get_ref().uid.map(|id| (id, id)));
-        let gids = builtin.group.iter().filter_map(|g| g.get_ref().gid.map(|id| (id, id)));
-        let uids: Vec<_> = std::iter::once((first, last)).chain(uids).collect();
-        let gids: Vec<_> = std::iter::once((first, last)).chain(gids).collect();
-        let mut findings = Vec::new();
-        for (file, wanted) in [("/proc/self/uid_map", uids), ("/proc/self/gid_map", gids)] {
-            let Ok(text) = std::fs::read_to_string(self.at(file)) else {
-                findings.push(Finding::note(
-                    "uid-range",
-                    format!("{file} cannot be read, so nobody knows which ids exist here."),
-                ));
-                continue;
-            };
-            let map = IdMap::parse(&text);
-            for (first, last) in wanted {
-                let Some(missing) = map.first_missing(first, last) else { continue };
-                let range = if first == last { first.to_string() } else { format!("{first}-{last}") };
-                findings.push(Finding::fatal(
-                    "uid-range",
-                    format!("The ids {range} are not all mapped in this container ({file} has {map}): {missing} is not."),
-                    "Set [ids] uid_range in gpuhub.toml inside what is mapped, or map more ids when the container is started.",
-                ));
-            }
+        let finding = |problem: machine::Unmapped| match problem.is_certain {
+            true => Finding::fatal("uid-range", problem.what, machine::UNMAPPED_REMEDY),
+            false => Finding::note("uid-range", problem.what),
+        };
+        machine::unmapped(&self.root, ids, builtin).into_iter().map(finding).collect()
+    }
+
+    /// `local-group`: whom a rule lets join a group of the machine does so only if root's list has it.
+    fn local_groups(&self, rules: &[Spanned<LocalGroup>]) -> Vec<Finding> {
+        let finding = |rule: &LocalGroup| match machine::gid_of(&self.root, rule) {
+            Err(what) => Some(Finding {
+                remedy: "Give the container the device or the group, or remove the [[local_group]].".into(),
+                ..Finding::note("local-group", what)
+            }),
+            Ok(gid) if self.local.allows_gid(gid) => None,
+            Ok(gid) => Some(Finding {
+                remedy: format!(
+                    "Run, as root: echo {} >> {}",
+                    rule.device.clone().unwrap_or_else(|| gid.to_string()),
+                    local::EXTRA_GIDS
+                ),
+                ..Finding::note(
+                    "local-group",
+                    format!(
+                        "Nobody joins {rule} (gid {gid}): {} does not list it, or is not root's alone.",
+                        local::EXTRA_GIDS
+                    ),
+                )
+            }),
+        };
+        rules.iter().filter_map(|rule| finding(rule.get_ref())).collect()
+    }
+
+    /// `state-lost`: a name that is forgotten with the container may be another person's in the next.
+    fn state(&self, config: &Config) -> Option<Finding> {
+        if config.ids.is_registered() || config.providers.is_empty() {
+            return None;
         }
-        findings
+        let mounts = std::fs::read_to_string(self.at("/proc/self/mountinfo")).ok()?;
+        let (point, kind) = mount_of(&mounts, &self.paths.state)?;
+        let is_lost = matches!(kind, "tmpfs" | "ramfs") || (kind == "overlay" && point == Path::new("/"));
+        is_lost.then(|| Finding {
+            remedy: format!(
+                "Mount something that stays at {}, or set [ids] registry; \"local\" there says that it is meant so.",
+                self.paths.state.display()
+            ),
+            ..Finding::note(
+                "state-lost",
+                format!(
+                    "{} goes with the container, and with it which person each name belongs to: in the next one, \
+                     whoever comes first under a name gets its home.",
+                    self.paths.state.display()
+                ),
+            )
+        })
     }
 
     /// `broker-user`: whom the broker becomes.
@@ -291,7 +335,7 @@ impl Machine {
             if self.local.has_group(g.name.as_str().as_bytes()) {
                 clash("local-name", "group", g.name.as_str(), "a name", local::GROUP);
             }
-            if g.gid.is_some_and(|gid| self.local.has_gid(gid) && !self.local.allows_gid(gid)) {
+            if g.gid.is_some_and(|gid| self.local.has_gid(gid)) {
                 clash("local-id", "group", g.name.as_str(), "an id", local::GROUP);
             }
         }
@@ -301,52 +345,6 @@ impl Machine {
     fn writable(&self, dir: &Path) -> bool {
         let read_only = statvfs(dir).is_ok_and(|s| s.flags().contains(FsFlags::ST_RDONLY));
         !read_only && (!self.is_root || access(dir, AccessFlags::W_OK).is_ok())
-    }
-}
-
-/// The inner side of user_namespaces(7)'s uid_map: `inside outside count` a line.
-struct IdMap(Vec<(u64, u64)>);
-
-impl IdMap {
-    fn parse(text: &str) -> Self {
-        let mut extents: Vec<(u64, u64)> = text
-            .lines()
-            .filter_map(|line| {
-                let mut numbers = line.split_whitespace().map(str::parse::<u64>);
-                let (Some(Ok(inside)), Some(Ok(_)), Some(Ok(count))) = (numbers.next(), numbers.next(), numbers.next())
-                else {
-                    return None;
-                };
-                Some((inside, count))
-            })
-            .filter(|(_, count)| *count > 0)
-            .collect();
-        extents.sort_unstable();
-        Self(extents)
-    }
-
-    /// The first id of `first..=last` that no extent has. Extents may join.
-    fn first_missing(&self, first: u32, last: u32) -> Option<u32> {
-        let mut next = u64::from(first);
-        for (inside, count) in &self.0 {
-            if *inside > next {
-                break;
-            }
-            next = next.max(inside.saturating_add(*count));
-        }
-        u32::try_from(next).ok().filter(|next| *next <= last)
-    }
-}
-
-impl std::fmt::Display for IdMap {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0.is_empty() {
-            return f.write_str("nothing");
-        }
-        for (i, (inside, count)) in self.0.iter().enumerate() {
-            write!(f, "{}{inside}-{}", if i == 0 { "" } else { ", " }, inside.saturating_add(count - 1))?;
-        }
-        Ok(())
     }
 }
 
@@ -449,14 +447,33 @@ mod tests {
     }
 
     #[test]
-    fn id_maps() {
-        let map = IdMap::parse("0 1000 1\n1 100000 65536\nbroken\n70000 1 0\n");
-        assert_eq!(map.to_string(), "0-0, 1-65536");
-        assert_eq!(map.first_missing(0, 65536), None);
-        assert_eq!(map.first_missing(65000, 65537), Some(65537));
-        assert_eq!(map.first_missing(70000, 70001), Some(70000));
-        assert_eq!(IdMap::parse("").first_missing(5, 5), Some(5));
-        assert_eq!(IdMap::parse("0 0 4294967295").first_missing(1000, 4294967294), None);
+    fn local_groups_that_nobody_joins() {
+        let mut f = Fixture::new();
+        f.0.local = LocalAccounts::from_texts("", "", "");
+        f.write("etc/group", "video:x:44:\n");
+        let video = "[[local_group]]\nname = \"video\"\n";
+        let finding = f.one(video);
+        assert!(finding.id == "local-group" && !finding.fatal && finding.remedy.contains("echo 44 >>"), "{finding:?}");
+        f.0.local = LocalAccounts::from_texts("", "", "44\n");
+        assert_eq!(f.found(video), []);
+        assert!(f.one("[[local_group]]\ndevice = \"/dev/gpu0\"\n").what.contains("no device"));
+    }
+
+    #[test]
+    fn state_that_goes_with_the_container() {
+        let f = Fixture::new();
+        let ldap = "[[provider]]\nname = \"corp\"\nkind = \"ldap\"\nurls = [\"ldaps://x\"]\nbase = \"o=x\"\n";
+        let overlay = "20 1 0:5 / / rw,relatime - overlay overlay rw\n";
+        f.write("proc/self/mountinfo", overlay);
+        assert_eq!(f.one(ldap).id, "state-lost");
+        assert_eq!(f.found(""), [], "nobody but the builtin directory's people");
+        assert_eq!(f.found(&format!("[ids]\nregistry = \"local\"\n{ldap}")), [], "it is meant so");
+        f.write("proc/self/mountinfo", &format!("{overlay}21 20 8:1 / /var/lib/gpuhub rw - ext4 /dev/sda rw\n"));
+        assert_eq!(f.found(ldap), [], "a volume");
+        f.write("proc/self/mountinfo", &format!("{overlay}21 20 0:7 / /var/lib rw - tmpfs tmpfs rw\n"));
+        assert_eq!(f.one(ldap).id, "state-lost");
+        f.write("proc/self/mountinfo", "20 1 8:1 / / rw - ext4 /dev/sda rw\n");
+        assert_eq!(f.found(ldap), [], "a machine");
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod engine;
 pub mod finding;
 pub mod idmap;
+pub mod machine;
 pub mod model;
 pub mod privileges;
 pub mod provider;

@@ -1,11 +1,12 @@
 //! gpuhubd: starts as root, opens what needs root, drops to its own user, serves.
 
-use gpuhubd::audit::{Audit, Event};
+use gpuhubd::audit::{Audit, Event, Outcome};
 use gpuhubd::config::{Config, ConfigError, ProviderConfig};
 use gpuhubd::engine::{Engine, Rules, ids, refresh};
 use gpuhubd::finding::Finding;
 use gpuhubd::idmap::Idmap;
-use gpuhubd::model::Method;
+use gpuhubd::machine;
+use gpuhubd::model::{GroupClaim, Method};
 use gpuhubd::privileges::{self, Paths};
 use gpuhubd::provider::Provider;
 use gpuhubd::provider::builtin::{self, BuiltinProvider, PasswordRule};
@@ -15,7 +16,7 @@ use gpuhubd::publish::View;
 use gpuhubd::server::{self, Policy};
 use gpuhubd::store::Store;
 use gpuhubd::{doctor, publish};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
     if options.check {
         return check(config, &options);
     }
-    match config {
+    match config.and_then(usable) {
         Ok(config) => match run(config, &options.paths) {
             Ok(()) => ExitCode::SUCCESS,
             Err(e) => {
@@ -60,6 +61,20 @@ fn main() -> ExitCode {
             eprintln!("gpuhubd: {e}");
             ExitCode::from(EX_CONFIG)
         }
+    }
+}
+
+/// A broker that gives ids that nobody can have would let people in to nothing.
+fn usable(config: Config) -> Result<Config, ConfigError> {
+    let unmapped = machine::unmapped(Path::new("/"), &config.ids, &config.builtin);
+    match unmapped.into_iter().find(|problem| problem.is_certain) {
+        None => Ok(config),
+        Some(problem) => Err(ConfigError {
+            file: "[ids] uid_range".into(),
+            line: None,
+            what: problem.what,
+            remedy: machine::UNMAPPED_REMEDY.into(),
+        }),
     }
 }
 
@@ -141,8 +156,10 @@ async fn serve(mut config: Config, paths: &Paths, listener: std::os::unix::net::
     let audit = Audit::start(&config.audit.syslog, config.audit.queue, &box_name).map_err(|e| e.to_string())?;
     let store = Store::open(&paths.state.join("store.db")).map_err(|e| format!("store: {e}"))?;
     builtin::declare(&store, &config.builtin).map_err(|e| e.to_string())?;
+    store.declare_local_groups(&local_groups(&config, &audit)).map_err(|e| format!("store: {e}"))?;
     let rules = Rules {
         box_name,
+        primary_group: primary_group(&config),
         people: config.people.clone(),
         access: config.access.clone(),
         services: config.services.clone(),
@@ -174,6 +191,34 @@ async fn serve(mut config: Config, paths: &Paths, listener: std::os::unix::net::
     audit.log(Event::ok("broker-stop"));
     audit.flush(Duration::from_secs(2));
     Ok(())
+}
+
+/// The common primary group, with the gid that it is declared with.
+fn primary_group(config: &Config) -> Option<GroupClaim> {
+    let name = config.ids.primary_group.as_ref()?.get_ref();
+    let declared = config.builtin.group.iter().find(|g| g.get_ref().name == *name);
+    Some(GroupClaim { name: name.clone(), gid: declared.and_then(|g| g.get_ref().gid).map(Into::into) })
+}
+
+/// The rules about local groups, with the gids of this machine. A device that is not there is told,
+/// and keeps nobody out.
+fn local_groups(config: &Config, audit: &Audit) -> Vec<(u32, Vec<String>)> {
+    let mut rules = Vec::new();
+    for rule in config.local_groups.iter().map(|r| r.get_ref()) {
+        match machine::gid_of(Path::new("/"), rule) {
+            Ok(gid) => {
+                let groups = rule.groups.iter().flatten().map(|g| g.as_str().to_owned());
+                rules.push((gid, groups.collect()));
+            }
+            Err(detail) => audit.log(Event {
+                result: Outcome::Error,
+                reason: "no-such-local-group",
+                detail: Some(detail),
+                ..Event::ok("local-group")
+            }),
+        }
+    }
+    rules
 }
 
 async fn terminated() {

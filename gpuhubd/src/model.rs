@@ -2,6 +2,10 @@
 //!
 //! Nothing here knows of sockets, SQL or HTTP.
 
+mod sid;
+
+pub use sid::{NotADomainSid, Sid};
+
 use gpuhub_common::name::{GroupName, UserName};
 use gpuhub_common::wire::Code;
 use std::fmt;
@@ -29,9 +33,10 @@ pub struct Person {
     /// gecos; control characters and colons are the engine's to refuse.
     pub full_name: String,
     /// Uid that the directory fixes; else the idmap derives one.
-    pub uid: Option<u32>,
-    /// Primary gid that the directory fixes; else a group of her own with the uid's number.
-    pub gid: Option<u32>,
+    pub uid: Option<DirectoryId>,
+    /// Primary gid that the directory fixes; else that of the common primary group, or of a group of
+    /// her own with the uid's number.
+    pub gid: Option<DirectoryId>,
     /// Home, where the directory says; else the template.
     pub home: Option<String>,
     /// Shell, where the directory says; else the default.
@@ -48,7 +53,37 @@ pub struct GroupClaim {
     /// Its name.
     pub name: GroupName,
     /// Its gid; else the idmap derives one.
-    pub gid: Option<u32>,
+    pub gid: Option<DirectoryId>,
+}
+
+/// An id that a directory decides on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DirectoryId {
+    /// An attribute or a claim has the number.
+    Number(u32),
+    /// The number is computed from this (`crate::idmap::sid`).
+    Sid(Sid),
+}
+
+impl From<u32> for DirectoryId {
+    fn from(id: u32) -> Self {
+        Self::Number(id)
+    }
+}
+
+impl From<Sid> for DirectoryId {
+    fn from(sid: Sid) -> Self {
+        Self::Sid(sid)
+    }
+}
+
+impl fmt::Display for DirectoryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DirectoryId::Number(id) => id.fmt(f),
+            DirectoryId::Sid(sid) => sid.fmt(f),
+        }
+    }
 }
 
 /// A group as a directory describes it.

@@ -7,9 +7,11 @@ mod slapd;
 use gpuhub_common::name::{GroupName, UserName};
 use gpuhub_common::secret::Secret;
 use gpuhubd::config::{Config, LdapConfig, ProviderConfig};
-use gpuhubd::model::{Person, Reason, Standing};
+use gpuhubd::idmap::{Fixed, Idmap};
+use gpuhubd::model::{DirectoryId, Person, Reason, Standing};
 use gpuhubd::provider::ldap::LdapProvider;
 use gpuhubd::provider::{Provider, Which, Who};
+use gpuhubd::store::{Source, Store};
 use slapd::proxy::Proxy;
 use slapd::{READER, READER_PASSWORD, SUFFIX, Slapd, Valid, free_ports, make_ca, make_certificate, secret_file};
 use std::path::Path;
@@ -80,14 +82,14 @@ async fn people_log_in_over_every_transport() {
     ] {
         let p = at(&s, &url, &extra);
         let alice = find(&p, "alice").await.unwrap();
-        assert_eq!((alice.uid, alice.gid), (Some(20001), Some(20100)), "{url}");
+        assert_eq!((alice.uid, alice.gid), (Some(20001.into()), Some(20100.into())), "{url}");
         assert_eq!(alice.full_name, "Alice A,,,");
         assert_eq!(alice.home.as_deref(), Some("/home/alice"));
         assert_eq!(alice.shell.as_deref(), Some("/bin/bash"));
         assert_eq!(alice.key.issuer, "ldap:corp");
         assert_eq!(alice.key.subject.len(), 36, "an entryUUID: {}", alice.key.subject);
         let groups: Vec<_> = alice.groups.iter().map(|g| (g.name.as_str(), g.gid)).collect();
-        assert_eq!(groups, [("Data Science", Some(20101)), ("ml", Some(20102))]);
+        assert_eq!(groups, [("Data Science", Some(20101.into())), ("ml", Some(20102.into()))]);
         assert_eq!(log_in(&p, &alice, "pw-alice").await, Ok(alice.clone()));
         assert_eq!(log_in(&p, &alice, "pw-bob").await, Err(Reason::WrongPassword));
         assert_eq!(log_in(&p, &alice, "").await, Err(Reason::EmptyPassword));
@@ -103,17 +105,17 @@ async fn names_and_ids() {
     assert_eq!(find(&p, "nosuch").await, None);
     assert_eq!(find(&p, "ALICE").await, None, "only the exact spelling");
     assert_eq!(find(&p, "bobby").await, None);
-    assert_eq!(find(&p, "Bobby").await.unwrap().uid, Some(20002));
-    let by_uid = p.find(Who::Uid(20002)).await.unwrap().unwrap();
+    assert_eq!(find(&p, "Bobby").await.unwrap().uid, Some(20002.into()));
+    let by_uid = p.find(Who::Uid(20002, None)).await.unwrap().unwrap();
     assert_eq!(by_uid.name, user("bob"), "by uid, the name in the DN");
     assert_eq!(by_uid.groups.len(), 1);
-    assert_eq!(p.find(Who::Uid(29999)).await.unwrap(), None);
-    assert_eq!(p.find(Who::Uid(20009)).await.unwrap(), None, "its name is no name");
+    assert_eq!(p.find(Who::Uid(29999, None)).await.unwrap(), None);
+    assert_eq!(p.find(Who::Uid(20009, None)).await.unwrap(), None, "its name is no name");
     assert!(p.find(Who::Name(&user("twin"))).await.is_err(), "never the first of two");
-    assert!(p.find(Who::Uid(20010)).await.is_err());
+    assert!(p.find(Who::Uid(20010, None)).await.is_err());
     assert_eq!(find(&p, "hidden").await, None);
     let evil = find(&p, "evil").await.unwrap();
-    assert_eq!((evil.uid, evil.gid), (Some(0), Some(0)), "the engine refuses it, with a reason");
+    assert_eq!((evil.uid, evil.gid), (Some(0.into()), Some(0.into())), "the engine refuses it, with a reason");
     assert_eq!(evil.full_name, "x\nroot::0:0:::");
     assert_eq!(find(&p, "latin").await.unwrap().full_name, "Lätin");
     for hostile in ["*)(uid=*", "*", "alice)(uid=*", "alice\0", "alice,ou=people"] {
@@ -125,17 +127,70 @@ async fn names_and_ids() {
 async fn groups() {
     let s = Slapd::start();
     let p = ldaps(&s);
-    let ml = p.find_group(Which::Gid(20102)).await.unwrap().unwrap();
+    let ml = p.find_group(Which::Gid(20102, None)).await.unwrap().unwrap();
     assert_eq!(ml.claim.name.as_str(), "ml");
     assert_eq!(ml.members, [user("alice"), user("bob")]);
     let name = GroupName::new("ml").unwrap();
     assert_eq!(p.find_group(Which::Name(&name)).await.unwrap(), Some(ml));
     let science = GroupName::new("Data Science").unwrap();
-    assert_eq!(p.find_group(Which::Name(&science)).await.unwrap().unwrap().claim.gid, Some(20101));
+    assert_eq!(p.find_group(Which::Name(&science)).await.unwrap().unwrap().claim.gid, Some(20101.into()));
     for other in ["ML", "nosuch"] {
         assert_eq!(p.find_group(Which::Name(&GroupName::new(other).unwrap())).await.unwrap(), None);
     }
-    assert_eq!(p.find_group(Which::Gid(1)).await.unwrap(), None);
+    assert_eq!(p.find_group(Which::Gid(1, None)).await.unwrap(), None);
+}
+
+/// The domain of the example in Microsoft's documents, whose slice sssd's own tests have.
+const WITH_SIDS: &str = "dn: dc=example,dc=org
+objectClass: domain
+dc: example
+
+dn: cn=reader,dc=example,dc=org
+objectClass: simpleSecurityObject
+objectClass: organizationalRole
+cn: reader
+userPassword: reader-secret
+
+dn: uid=alice,dc=example,dc=org
+objectClass: inetOrgPerson
+objectClass: posixAccount
+objectClass: extensibleObject
+uid: alice
+cn: Alice
+sn: A
+uidNumber: 20001
+gidNumber: 20100
+homeDirectory: /home/alice
+objectSid:: AQUAAAAAAAUVAAAAx/f+13x3VciUWs4B9QMAAA==
+primaryGroupID: 513
+
+dn: cn=ml,dc=example,dc=org
+objectClass: posixGroup
+objectClass: extensibleObject
+cn: ml
+gidNumber: 20102
+memberUid: alice
+objectSid:: AQUAAAAAAAUVAAAAx/f+13x3VciUWs4BsAQAAA==
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_are_those_that_sssd_computes() {
+    let s = Slapd::with(WITH_SIDS);
+    let p = at(&s, &format!("ldaps://localhost:{}", s.ldaps), &format!("{}\nids = \"sid\"", with_ca(&s)));
+    let idmap = Idmap::new(Store::in_memory().unwrap(), [1_000_000_000, 1_999_999_999], None);
+    assert_eq!(idmap.sid_of(674_001_013).unwrap(), None, "a domain that nobody has seen yet");
+    let alice = find(&p, "alice").await.unwrap();
+    let id = |said: Option<DirectoryId>| idmap.by_directory(said.unwrap()).unwrap();
+    assert_eq!(id(alice.uid), Fixed { id: 674_001_013, source: Source::Sid });
+    assert_eq!(id(alice.gid).id, 674_000_513);
+    assert_eq!(id(alice.groups[0].gid).id, 674_001_200);
+    // And back: who is 674001013?
+    let by_uid = Who::Uid(674_001_013, idmap.sid_of(674_001_013).unwrap());
+    assert_eq!(p.find(by_uid).await.unwrap().unwrap(), alice);
+    let by_gid = Which::Gid(674_001_200, idmap.sid_of(674_001_200).unwrap());
+    assert_eq!(p.find_group(by_gid).await.unwrap().unwrap().members, [user("alice")]);
+    assert_eq!(p.find(Who::Uid(20001, None)).await.unwrap(), None, "uidNumber does not count");
+    assert_eq!(p.find(Who::Uid(674_009_999, idmap.sid_of(674_009_999).unwrap())).await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -326,7 +381,7 @@ async fn a_search_whose_answer_is_lost_is_asked_once_more() {
     for (cuts, works) in [(1, true), (9, false)] {
         let proxy = Proxy::to(s.ldap, b"gidNumber", cuts).await;
         let p = at(&s, &format!("ldap://127.0.0.1:{}", proxy.port), "allow_plaintext = true");
-        let ml = p.find_group(Which::Gid(20102)).await;
+        let ml = p.find_group(Which::Gid(20102, None)).await;
         assert_eq!((ml.is_ok(), proxy.seen()), (works, 2), "{ml:?}");
     }
 }

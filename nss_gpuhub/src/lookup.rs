@@ -12,7 +12,7 @@ use crate::outcome::Miss;
 use crate::process::{BROKER, LOGIN_PROGRAMS, Process};
 use crate::walk::Walk;
 use gpuhub_common::client::{CallError, Client};
-use gpuhub_common::entry::{Group, Passwd, vet_gid};
+use gpuhub_common::entry::{Group, Passwd, vet_gid, vet_membership};
 use gpuhub_common::local::LocalAccounts;
 use gpuhub_common::snapshot::{Answer, GroupEntry, Out, Reader, UserEntry, now_ms};
 use gpuhub_common::wire::{Call, ErrorCode, GroupIdsReply, GroupQuery, GroupReply, NameQuery, UserQuery, UserReply};
@@ -137,7 +137,7 @@ impl Nss {
         let call = Call::GetGroupIds(NameQuery { name: name.to_owned() });
         let (GroupIdsReply { gids }, local) =
             self.ask(|client, time| client.call(call, time), false, |local| !local.has_user(name.as_bytes()))?;
-        gids.into_iter().filter(|gid| vet_gid(*gid, &local).is_ok()).all(each);
+        gids.into_iter().filter(|gid| vet_membership(*gid, &local).is_ok()).all(each);
         Ok(())
     }
 

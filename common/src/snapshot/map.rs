@@ -9,7 +9,7 @@
 use super::format::{HEADER, MAX_FILE};
 use super::found::{GroupEntry, Lookup, Out, UserEntry};
 use super::view::{View, ViewError};
-use crate::entry::{Refusal, vet_gid, vet_group, vet_user};
+use crate::entry::{Refusal, vet_gid, vet_group, vet_membership, vet_user};
 use crate::local::LocalAccounts;
 use crate::{id, name};
 use std::fmt;
@@ -180,7 +180,7 @@ impl Mapping {
     pub fn group_ids_of(&self, name: &[u8], mut each: impl FnMut(u32) -> bool) -> Lookup<Result<(), Refusal>> {
         self.view.group_ids_of(name).map(|gids| {
             vet_user(name, gids.uid, gids.gid, b"", b"/-", b"/-", &self.local)?;
-            gids.filter(|gid| vet_gid(*gid, &self.local).is_ok()).all(&mut each);
+            gids.filter(|gid| vet_membership(*gid, &self.local).is_ok()).all(&mut each);
             Ok(())
         })
     }

@@ -355,7 +355,7 @@ fn a_broker_that_writes_while_we_read() {
                 assert_eq!(Group { name: utf8(e.name(out.bytes())), gid: e.gid, members }.vet(&local()), Ok(()));
             }
             mapping.group_ids_of(b"alice", |gid| {
-                assert_eq!(crate::entry::vet_gid(gid, &local()), Ok(()));
+                assert_eq!(crate::entry::vet_membership(gid, &local()), Ok(()));
                 true
             });
         }

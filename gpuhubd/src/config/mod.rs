@@ -3,12 +3,14 @@
 //! Everything is checked here, before the broker serves anybody, and secrets are read here,
 //! while it is still root.
 
+mod local_groups;
 mod people;
 mod providers;
 mod values;
 
+pub use local_groups::LocalGroup;
 pub use people::{Access, Audit, Builtin, DeclaredGroup, DeclaredUser, Ids, People, ServiceMode, Services};
-pub use providers::{LdapConfig, OidcConfig, ProviderConfig, Qr};
+pub use providers::{LdapConfig, LdapIds, OidcConfig, ProviderConfig, Qr};
 pub use values::{ConfigError, DurationText, SecretFile};
 
 use serde::Deserialize;
@@ -33,6 +35,8 @@ pub struct Config {
     pub audit: Audit,
     /// `[builtin]`
     pub builtin: Builtin,
+    /// `[[local_group]]`
+    pub local_groups: Vec<Spanned<LocalGroup>>,
     /// `[[provider]]`, in order
     pub providers: Vec<ProviderConfig>,
 }
@@ -58,6 +62,8 @@ struct Tables {
     services: Services,
     audit: Audit,
     builtin: Builtin,
+    #[serde(rename = "local_group")]
+    local_groups: Vec<Spanned<LocalGroup>>,
 }
 
 impl Config {
@@ -86,7 +92,7 @@ impl Config {
             Some(value) => Self::providers(&source, value)?,
         };
         let tables = Tables::deserialize(toml::Deserializer::from(table)).map_err(|e| source.toml(&e))?;
-        let config = Self {
+        let mut config = Self {
             broker: tables.broker,
             ids: tables.ids,
             people: tables.people,
@@ -94,12 +100,19 @@ impl Config {
             services: tables.services,
             audit: tables.audit,
             builtin: tables.builtin,
+            local_groups: tables.local_groups,
             providers,
         };
+        if let Some(group) = &config.ids.primary_group {
+            config.builtin.declare_group(group);
+        }
         config.ids.check(&source)?;
         config.people.check(&source)?;
         config.access.check(&source)?;
         config.builtin.check(&source)?;
+        for rule in &config.local_groups {
+            rule.get_ref().check(&source, &rule.span())?;
+        }
         Ok(config)
     }
 
@@ -294,6 +307,35 @@ Kh4SSypVAiEA+5smKzRYRHGfIDdXRd389bcW/8licY35awQQU52+0t0=
         assert!(refused("[access]\nallow_groups = [\"a/b\"]\n").contains("never has anybody"));
         assert!(refused("[access]\ndeny_users = [\"a b\"]\n").contains("no user"));
         assert!(Config::parse("f", "[access]\ndeny_groups = [\"Domain Users\"]\n").is_ok());
+    }
+
+    #[test]
+    fn a_common_primary_group_is_one_of_the_builtin_directory() {
+        let c = Config::parse("f", "[ids]\nprimary_group = \"people\"\n").unwrap();
+        assert_eq!(c.builtin.group.iter().map(|g| g.get_ref().name.as_str()).collect::<Vec<_>>(), ["people"]);
+        let declared = "[ids]\nprimary_group = \"people\"\n[[builtin.group]]\nname = \"people\"\ngid = 7000\n";
+        let c = Config::parse("f", declared).unwrap();
+        assert_eq!(c.builtin.group.iter().map(|g| g.get_ref().gid).collect::<Vec<_>>(), [Some(7000)]);
+        assert!(refused("[ids]\nprimary_group = \"sudo\"\n").starts_with("gpuhub.toml:2: "));
+    }
+
+    #[test]
+    fn local_groups_are_joined_by_explicit_rule() {
+        let rule = |lines: &str| format!("[[local_group]]\n{lines}\n");
+        for good in ["device = \"/dev/dri/card0\"", "name = \"video\"\ngroups = [\"ml\"]"] {
+            assert!(Config::parse("f", &rule(good)).is_ok(), "{good}");
+        }
+        for bad in [
+            "groups = [\"ml\"]",
+            "name = \"video\"\ndevice = \"/dev/dri/card0\"",
+            "device = \"/etc/passwd\"",
+            "device = \"/dev/../etc/passwd\"",
+            "name = \"video\"\ngroups = []",
+            "name = \"video\"\ngroups = [\"sudo\"]",
+            "name = \"video\"\nusers = [\"alice\"]",
+        ] {
+            assert!(refused(&rule(bad)).starts_with("gpuhub.toml:"), "{bad}");
+        }
     }
 
     #[test]

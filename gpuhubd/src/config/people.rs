@@ -25,6 +25,8 @@ pub struct Ids {
     registry_password_file: Option<SecretFile>,
     /// The CA that its certificate is of, besides those of the system.
     registry_ca_file: Option<String>,
+    /// The primary group of people whose directory names none; absent: each has one of her own.
+    pub primary_group: Option<Spanned<GroupName>>,
 }
 
 impl Default for Ids {
@@ -35,6 +37,7 @@ impl Default for Ids {
             registry: None,
             registry_password_file: None,
             registry_ca_file: None,
+            primary_group: None,
         }
     }
 }
@@ -45,7 +48,7 @@ impl Ids {
         *self.uid_range.get_ref()
     }
 
-    /// Whether it is written that ids are this box's, or a fleet's: nobody need be warned.
+    /// Whether it is written where ids and bindings are kept: nobody need be warned.
     pub fn is_registered(&self) -> bool {
         self.registry.is_some()
     }
@@ -313,6 +316,13 @@ pub struct DeclaredGroup {
 }
 
 impl Builtin {
+    /// Declares a group that another key names, unless it is declared.
+    pub(super) fn declare_group(&mut self, name: &Spanned<GroupName>) {
+        if !self.group.iter().any(|g| g.get_ref().name == *name.get_ref()) {
+            self.group.push(Spanned::new(name.span(), DeclaredGroup { name: name.get_ref().clone(), gid: None }));
+        }
+    }
+
     pub(super) fn check(&self, source: &Source<'_>) -> Result<(), ConfigError> {
         for (i, user) in self.user.iter().enumerate() {
             let u = user.get_ref();

@@ -61,6 +61,9 @@ pub struct LdapConfig {
     pub bind_dn: Option<String>,
     /// The password of `bind_dn`.
     pub bind_password_file: Option<SecretFile>,
+    /// Which ids its people and groups have.
+    #[serde(default)]
+    pub ids: LdapIds,
     /// To connect, TLS included.
     #[serde(default = "three")]
     pub connect_timeout: DurationText,
@@ -70,6 +73,17 @@ pub struct LdapConfig {
     /// How long an answer is served before it is asked for again.
     #[serde(default = "ten_minutes")]
     pub cache_ttl: DurationText,
+}
+
+/// See [`LdapConfig::ids`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LdapIds {
+    /// uidNumber and gidNumber (RFC 2307).
+    #[default]
+    Attributes,
+    /// Computed from objectSid and primaryGroupID, as sssd does.
+    Sid,
 }
 
 fn three() -> DurationText {
@@ -140,6 +154,10 @@ pub struct OidcConfig {
     /// The claim that lists groups; absent in the token: no groups.
     #[serde(default = "groups")]
     pub groups_claim: String,
+    /// The claim that is her uid, a number; absent: computed from her name.
+    pub uid_claim: Option<String>,
+    /// The claim that is the gid of her primary group, a number.
+    pub gid_claim: Option<String>,
     /// Regular expression that a new person's whole name must match.
     #[serde(default = "name_pattern")]
     pub name_pattern: String,

@@ -48,7 +48,7 @@ impl Engine {
                 if !self.store.add_builtin_group(&group).map_err(text)? {
                     return Err(format!("The group {name} is there already."));
                 }
-                let claim = GroupClaim { name, gid: new.gid };
+                let claim = GroupClaim { name, gid: new.gid.map(Into::into) };
                 if self.take_in_group(builtin::NAME, &claim, Vec::new()).await.is_err() {
                     self.store.delete_builtin_group(&group.name).map_err(text)?;
                     return Err(format!("The group {} cannot have such a name or gid; see the audit log.", group.name));
@@ -183,7 +183,7 @@ impl Engine {
         }
         for g in &groups {
             if let Ok(name) = GroupName::new(&g.name) {
-                let claim = GroupClaim { name, gid: g.gid };
+                let claim = GroupClaim { name, gid: g.gid.map(Into::into) };
                 // What is refused is audited there; the others must be served all the same.
                 let _ = self.take_in_group(builtin::NAME, &claim, Vec::new()).await;
             }

@@ -2,9 +2,8 @@
 
 use super::Engine;
 use crate::audit::{Event, Outcome};
-use crate::idmap::Fixed;
-use crate::model::{Denied, GroupClaim, Method, Person, Reason};
-use crate::provider::{Provider, Which, Who};
+use crate::model::{Denied, DirectoryId, GroupClaim, Method, Person, Reason};
+use crate::provider::{Provider, Which, Who, builtin};
 use crate::store::{IdKind, KnownGroup, KnownPerson, StoreError, unix_now};
 use gpuhub_common::entry::{self, Group, Passwd};
 use gpuhub_common::local::LocalAccounts;
@@ -113,8 +112,9 @@ impl Engine {
         if self.is_absent(&cache) {
             return Err(LookupError::NoSuchEntry);
         }
+        let sid = self.idmap.sid_of(uid).map_err(|_| LookupError::Unavailable)?;
         for provider in &self.providers {
-            match provider.find(Who::Uid(uid)).await {
+            match provider.find(Who::Uid(uid, sid)).await {
                 Ok(Some(person)) => return self.take_in(&person).await.and_then(|p| same(p.uid == uid, p)),
                 Ok(None) => {}
                 Err(_) => return known.map(|k| k.passwd).ok_or(LookupError::Unavailable),
@@ -152,7 +152,7 @@ impl Engine {
         };
         let name;
         let which = match key {
-            GroupKey::Gid(gid) => Which::Gid(gid),
+            GroupKey::Gid(gid) => Which::Gid(gid, self.idmap.sid_of(gid).map_err(|_| LookupError::Unavailable)?),
             GroupKey::Name(text) => {
                 let Ok(legal) = GroupName::new(text) else { return Err(LookupError::NoSuchEntry) };
                 name = legal;
@@ -170,7 +170,7 @@ impl Engine {
                     return same(
                         match which {
                             Which::Name(n) => taken.name == n.as_str(),
-                            Which::Gid(gid) => taken.gid == gid,
+                            Which::Gid(gid, _) => taken.gid == gid,
                         },
                         taken,
                     );
@@ -251,18 +251,14 @@ impl Engine {
             home: person.home.clone().unwrap_or_else(|| self.rules.people.home_of(&person.name)),
             shell: person.shell.clone().unwrap_or_else(|| self.rules.people.shell.clone()),
         };
-        let fixed = match self.idmap.overridden(IdKind::User, name)? {
-            None => Fixed::by_directory(person.uid),
-            set => set,
-        };
-        draft(fixed.map_or(u32::MAX - 1, |f| f.id), person.gid.unwrap_or(u32::MAX - 1))
-            .vet(&local)
-            .map_err(|r| refused(r.reason(), format!("uid {:?} gid {:?}: {r}", person.uid, person.gid)))?;
-        if let Some(owner) = self.foreign_owner(person.gid, &person.provider)? {
-            return Err(refused("foreign-gid", format!("gid {:?} is that of the group {owner}", person.gid)));
-        }
+        let fixed = self.idmap.fixed(IdKind::User, name, person.uid)?;
+        let (own_group, gid) = self.primary_gid(person, &local).await?;
+        draft(fixed.map_or(u32::MAX - 1, |f| f.id), gid.unwrap_or(u32::MAX - 1)).vet(&local).map_err(|r| {
+            let shown = |id: Option<DirectoryId>| id.map_or("none".to_owned(), |id| id.to_string());
+            refused(r.reason(), format!("uid {}, gid {}: {r}", shown(person.uid), shown(person.gid)))
+        })?;
         let key = is_new.then_some(&person.key);
-        let given = self.idmap.user(name, fixed, person.gid.is_none(), key, &avoid).await.inspect_err(|d| {
+        let given = self.idmap.user(name, fixed, own_group, key, &avoid).await.inspect_err(|d| {
             if d.reason == Reason::NoId {
                 self.collision(&person.provider, name, d.detail.clone());
             }
@@ -270,7 +266,7 @@ impl Engine {
         if given.collided {
             self.collision(&person.provider, name, Some(format!("uid {} is not the first candidate", given.id)));
         }
-        let passwd = draft(given.id, person.gid.unwrap_or(given.id));
+        let passwd = draft(given.id, gid.unwrap_or(given.id));
         passwd.vet(&local).map_err(|r| refused(r.reason(), format!("uid {}: {r}", given.id)))?;
         let mut groups: Vec<Group> = Vec::new();
         for claim in &person.groups {
@@ -290,6 +286,30 @@ impl Engine {
         };
         let changed = self.store.put_person(&known, &groups).map_err(internal)?;
         Ok((passwd, changed))
+    }
+
+    /// The gid that is not her own group's number: the directory's, or that of the common primary
+    /// group. Whether she gets a group of her own.
+    async fn primary_gid(&self, person: &Person, local: &LocalAccounts) -> Result<(bool, Option<u32>), Denied> {
+        if let Some(said) = person.gid {
+            let gid = self.idmap.by_directory(said)?.id;
+            if let Some(owner) = self.foreign_owner(gid, &person.provider)? {
+                let detail = format!("gid {gid} is that of the group {owner}");
+                self.audit_refused(&person.provider, person.name.as_str(), "foreign-gid", Some(detail.clone()));
+                return Err(Denied::because(Reason::EntryRefused, detail));
+            }
+            return Ok((false, Some(gid)));
+        }
+        Ok((self.rules.primary_group.is_none(), self.common_gid(local).await?))
+    }
+
+    /// The gid of the common primary group; `None` if everybody has one of her own.
+    async fn common_gid(&self, local: &LocalAccounts) -> Result<Option<u32>, Denied> {
+        let Some(common) = &self.rules.primary_group else { return Ok(None) };
+        match self.group_id(builtin::NAME, common, local).await? {
+            Some(gid) => Ok(Some(gid)),
+            None => Err(Denied::because(Reason::NoId, format!("the primary group {} is refused", common.name))),
+        }
     }
 
     /// The first login binds a name to a key; another key with that name is refused: a recycled
@@ -341,10 +361,7 @@ impl Engine {
                 .inspect_err(|r| self.audit_refused(provider, name, r.reason(), Some(format!("group, gid {gid}"))))
                 .is_ok()
         };
-        let fixed = match self.idmap.overridden(IdKind::Group, name)? {
-            None => Fixed::by_directory(claim.gid),
-            set => set,
-        };
+        let fixed = self.idmap.fixed(IdKind::Group, name, claim.gid)?;
         if !vet(fixed.map_or(u32::MAX - 1, |f| f.id)) {
             return Ok(None);
         }
@@ -382,8 +399,7 @@ impl Engine {
     }
 
     /// The group that has a primary gid already, if it is another provider's.
-    fn foreign_owner(&self, gid: Option<u32>, provider: &str) -> Result<Option<String>, Denied> {
-        let Some(gid) = gid else { return Ok(None) };
+    fn foreign_owner(&self, gid: u32, provider: &str) -> Result<Option<String>, Denied> {
         let group = self.store.group_by_gid(gid).map_err(internal)?;
         let named = group.filter(|g| g.provider != provider && self.provider(&g.provider).is_some());
         if let Some(g) = named {
@@ -456,11 +472,12 @@ impl Engine {
         let local = LocalAccounts::read();
         let avoid = |id| reserved.contains(&id) || local.has_uid(id) || local.has_gid(id);
         let uid = self.idmap.preview(name.as_str(), &avoid).await.map_err(|_| LookupError::Unavailable)?;
+        let gid = self.common_gid(&local).await.map_err(|_| LookupError::Unavailable)?;
         let people = &self.rules.people;
         let entry = Passwd {
             name: name.as_str().into(),
             uid,
-            gid: uid,
+            gid: gid.unwrap_or(uid),
             gecos: String::new(),
             home: people.home_of(name),
             shell: people.shell.clone(),

@@ -25,6 +25,7 @@ pub use directory::{GroupKey, LookupError, UserKey};
 use crate::audit::{Audit, Event};
 use crate::config::{Access, People, Services};
 use crate::idmap::Idmap;
+use crate::model::GroupClaim;
 use crate::provider::Provider;
 use crate::publish::Publishing;
 use crate::store::Store;
@@ -50,6 +51,9 @@ pub struct Rules {
     pub box_name: String,
     /// `[people]`
     pub people: People,
+    /// The group that is everybody's primary one where the directory names none; else each has one of
+    /// her own.
+    pub primary_group: Option<GroupClaim>,
     /// `[access]`
     pub access: Access,
     /// `[services]`

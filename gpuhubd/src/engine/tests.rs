@@ -3,10 +3,10 @@
 use super::*;
 use crate::config::Audit as AuditConfig;
 use crate::dialog::Dialog;
-use crate::model::{GroupClaim, Method, Person, PersonKey, Reason, Standing};
+use crate::model::{GroupClaim, Method, Person, PersonKey, Reason, Sid, Standing};
 use crate::provider::scripted::Scripted;
 use crate::publish::{self, View};
-use crate::store::IdKind;
+use crate::store::{IdKind, Source};
 use gpuhub_common::name::{GroupName, UserName};
 use gpuhub_common::secret::Secret;
 use gpuhub_common::wire::{Code, IdSpace, IdmapCall, IdmapReply, NewId, Next};
@@ -27,6 +27,10 @@ impl Drop for Box_ {
 
 /// A box with a directory `corp` and, after it, an identity provider `sso`.
 fn a_box(test: &str) -> Box_ {
+    a_box_with(test, Rules::default())
+}
+
+fn a_box_with(test: &str, rules: Rules) -> Box_ {
     let dir = std::env::temp_dir().join(format!("gpuhub-engine-{test}-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let store = Store::in_memory().unwrap();
@@ -36,12 +40,15 @@ fn a_box(test: &str) -> Box_ {
     let (corp, sso) = (scripted("corp", Method::Password), scripted("sso", Method::DeviceCode));
     let providers: Vec<Arc<dyn Provider>> = vec![corp.clone(), sso.clone()];
     let idmap = Idmap::new(store.clone(), [1_000_000_000, 1_999_999_999], None);
-    let engine = Engine::new(Rules::default(), store, idmap, providers, publishing, audit);
+    let engine = Engine::new(rules, store, idmap, providers, publishing, audit);
     Box_ { engine, dir, corp, sso }
 }
 
 fn person(provider: &str, name: &str, subject: &str, groups: &[(&str, Option<u32>)]) -> Person {
-    let claim = |(name, gid): &(&str, Option<u32>)| GroupClaim { name: GroupName::new(name).unwrap(), gid: *gid };
+    let claim = |(name, gid): &(&str, Option<u32>)| GroupClaim {
+        name: GroupName::new(name).unwrap(),
+        gid: gid.map(Into::into),
+    };
     Person {
         provider: provider.into(),
         name: UserName::new(name).unwrap(),
@@ -145,7 +152,7 @@ async fn a_primary_gid_is_not_another_provider_s_group() {
     let b = a_box("primary");
     let (dave, _) = b.engine.absorb(&person("sso", "dave", "1", &[])).await.unwrap();
     let mut mallory = person("corp", "mallory", "9", &[]);
-    (mallory.uid, mallory.gid) = (Some(20009), Some(dave.gid));
+    (mallory.uid, mallory.gid) = (Some(20009.into()), Some(dave.gid.into()));
     assert_eq!(b.engine.absorb(&mallory).await.unwrap_err().reason, Reason::EntryRefused);
 }
 
@@ -186,12 +193,81 @@ async fn whom_her_directory_renames_keeps_ids_and_nobody_inherits_the_old_name()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_ids_come_from_in_order() {
+    let b = a_box("sources");
+    let sid = |rid: u32| Sid::parse("S-1-5-21-123-456-789-0").unwrap().with_rid(rid);
+    let source = |name: &str| b.engine.store.given_to(IdKind::User, name).unwrap().unwrap().source;
+    // The name alone.
+    let nemo = b.engine.absorb(&person("corp", "nemo", "0", &[])).await.unwrap().0;
+    assert!((1_000_000_000..=1_999_999_999).contains(&nemo.uid) && nemo.gid == nemo.uid);
+    assert_eq!(source("nemo"), Source::Computed);
+    // A SID, hers and that of her primary group and of a group of hers.
+    let mut alice = person("corp", "alice", "1", &[]);
+    (alice.uid, alice.gid) = (Some(sid(1105).into()), Some(sid(513).into()));
+    alice.groups = vec![GroupClaim { name: GroupName::new("ml").unwrap(), gid: Some(sid(1200).into()) }];
+    let passwd = b.engine.absorb(&alice).await.unwrap().0;
+    assert_eq!((passwd.uid, passwd.gid), (1_842_601_105, 1_842_600_513));
+    assert_eq!(b.engine.store.gids_of("alice").unwrap(), [1_842_601_200]);
+    assert_eq!(source("alice"), Source::Sid);
+    // An attribute.
+    let mut bob = person("corp", "bob", "2", &[]);
+    bob.uid = Some(20001.into());
+    assert_eq!(b.engine.absorb(&bob).await.unwrap().0.uid, 20001);
+    assert_eq!(source("bob"), Source::Directory);
+    // The administrator.
+    let caller = Caller { listener: "test".into(), uid: 0 };
+    for (name, id, who) in
+        [("nemo", 30001, person("corp", "nemo", "0", &[])), ("alice", 30002, alice), ("bob", 30003, bob)]
+    {
+        let set = IdmapCall::Set(NewId { kind: IdSpace::User, name: name.into(), id });
+        assert!(matches!(b.engine.idmap(&caller, set).await, IdmapReply::Changed(_)));
+        assert_eq!(b.engine.absorb(&who).await.unwrap().0.uid, id, "{name}");
+        assert_eq!(source(name), Source::Override);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_primary_group_for_all_whose_directory_names_none() {
+    let common = GroupClaim { name: GroupName::new("people").unwrap(), gid: None };
+    let b = a_box_with("primary", Rules { primary_group: Some(common), ..Rules::default() });
+    let alice = b.engine.absorb(&person("corp", "alice", "1", &[])).await.unwrap().0;
+    let bob = b.engine.absorb(&person("corp", "bob", "2", &[])).await.unwrap().0;
+    let people = b.engine.store.id_of(IdKind::Group, "people").unwrap();
+    assert_eq!((Some(alice.gid), Some(bob.gid)), (people, people));
+    assert!(alice.uid != alice.gid && b.engine.store.group("alice").unwrap().is_none(), "no group of her own");
+    let mut carol = person("corp", "carol", "3", &[]);
+    carol.gid = Some(5000.into());
+    assert_eq!(b.engine.absorb(&carol).await.unwrap().0.gid, 5000, "the directory's");
+    b.sso.people.lock().unwrap().push(person("sso", "erin", "9", &[]));
+    let promised = b.engine.user(UserKey::Name("erin"), true).await.unwrap();
+    assert_eq!(Some(promised.gid), people, "before the first login too");
+    assert_eq!(log_in(&b, "erin").await, Code::Success);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn local_groups_are_joined_by_rule() {
+    let b = a_box("local-groups");
+    b.engine.store.declare_local_groups(&[(44, vec!["ml".into(), "lab".into()]), (109, vec![])]).unwrap();
+    b.engine.absorb(&person("corp", "alice", "1", &[("ml", Some(5000))])).await.unwrap();
+    let mut bob = person("corp", "bob", "2", &[]);
+    bob.gid = Some(5001.into());
+    b.engine.absorb(&bob).await.unwrap();
+    assert_eq!(b.engine.store.gids_of("alice").unwrap(), [44, 109, 5000]);
+    assert_eq!(b.engine.store.gids_of("bob").unwrap(), [109], "lab is known to nobody yet");
+    let lab = GroupClaim { name: GroupName::new("lab").unwrap(), gid: Some(5001.into()) };
+    b.engine.take_in_group("corp", &lab, Vec::new()).await.unwrap();
+    assert_eq!(b.engine.store.gids_of("bob").unwrap(), [44, 109], "her primary group counts");
+    b.engine.absorb(&person("corp", "alice", "1", &[])).await.unwrap();
+    assert_eq!(b.engine.store.gids_of("alice").unwrap(), [109], "who leaves ml leaves 44");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_administrator_s_id_outranks_the_directory_s() {
     let b = a_box("override");
     let mut alice = person("corp", "alice", "1", &[("ml", Some(5000))]);
-    (alice.uid, alice.gid) = (Some(20001), Some(5000));
+    (alice.uid, alice.gid) = (Some(20001.into()), Some(5000.into()));
     assert_eq!(b.engine.absorb(&alice).await.unwrap().0.uid, 20001);
-    alice.uid = Some(20002);
+    alice.uid = Some(20002.into());
     assert_eq!(b.engine.absorb(&alice).await.unwrap_err().reason, Reason::NoId, "an attribute does not move files");
     let caller = Caller { listener: "test".into(), uid: 0 };
     let set = IdmapCall::Set(NewId { kind: IdSpace::User, name: "alice".into(), id: 20003 });
@@ -199,7 +275,7 @@ async fn the_administrator_s_id_outranks_the_directory_s() {
     let passwd = b.engine.absorb(&alice).await.unwrap().0;
     assert_eq!((passwd.uid, passwd.gid), (20003, 5000));
     // Also where the directory's own is one that is never given.
-    alice.uid = Some(0);
+    alice.uid = Some(0.into());
     assert_eq!(b.engine.absorb(&alice).await.unwrap().0.uid, 20003);
     let set = IdmapCall::Set(NewId { kind: IdSpace::Group, name: "ml".into(), id: 5001 });
     assert!(matches!(b.engine.idmap(&caller, set).await, IdmapReply::Changed(_)));
@@ -213,10 +289,10 @@ async fn what_is_never_given_is_not_given_by_a_directory() {
     for (n, id) in [0, 1, 999, 61184, 65000, 65519, 65534, 65535, u32::MAX].into_iter().enumerate() {
         let name = format!("mallory{n}");
         let mut uid = person("corp", &name, "m", &[]);
-        uid.uid = Some(id);
+        uid.uid = Some(id.into());
         assert_eq!(b.engine.absorb(&uid).await.unwrap_err().reason, Reason::EntryRefused, "uid {id}");
         let mut gid = person("corp", &name, "m", &[]);
-        (gid.uid, gid.gid) = (Some(20001), Some(id));
+        (gid.uid, gid.gid) = (Some(20001.into()), Some(id.into()));
         assert_eq!(b.engine.absorb(&gid).await.unwrap_err().reason, Reason::EntryRefused, "gid {id}");
         let group = format!("g{n}");
         b.engine.absorb(&person("corp", &format!("user{n}"), &group, &[(&group, Some(id))])).await.unwrap();

@@ -1,5 +1,5 @@
 //! Which number somebody gets. In this order: what the administrator set, what the directory
-//! fixes, a deterministic candidate with probing. It is recorded in the store, in the fleet's
+//! fixes (an attribute, a claim, or a SID), a deterministic candidate with probing. It is recorded in the store, in the fleet's
 //! registry if there is one, and never given to another name.
 //!
 //! A candidate depends only on the configured range, the kind and the name, so boxes that never
@@ -8,11 +8,12 @@
 
 pub mod sid;
 
-use crate::model::{Denied, PersonKey, Reason};
+use crate::model::{Denied, DirectoryId, PersonKey, Reason, Sid};
 use crate::registry::{Claim, Postgres, RegistryError};
 use crate::store::{GivenId, IdKind, Source, Store, StoreError};
 use gpuhub_common::id;
 use sha2::{Digest, Sha256};
+use sid::SidError;
 use std::sync::Arc;
 
 /// How often a taken candidate is followed by the next. At a load of 1 % the odds of needing
@@ -47,13 +48,6 @@ pub struct Fixed {
     pub id: u32,
     /// Who says so.
     pub source: Source,
-}
-
-impl Fixed {
-    /// What the directory's attribute or the provider's claim says.
-    pub fn by_directory(id: Option<u32>) -> Option<Self> {
-        id.map(|id| Self { id, source: Source::Directory })
-    }
 }
 
 /// Whether an id is not to be given though nobody has it: promised to a pending login, or local.
@@ -131,10 +125,29 @@ impl Idmap {
         self.store.rename(kinds, old, new).map_err(fault)
     }
 
-    /// What the administrator set for a name.
-    pub fn overridden(&self, kind: IdKind, name: &str) -> Result<Option<Fixed>, Denied> {
-        let set = self.recorded(kind, name)?.filter(|g| g.source == Source::Override);
-        Ok(set.map(|g| Fixed { id: g.id, source: Source::Override }))
+    /// What decides on the id of `name` before its name does: the administrator, else the directory.
+    pub fn fixed(&self, kind: IdKind, name: &str, said: Option<DirectoryId>) -> Result<Option<Fixed>, Denied> {
+        match self.recorded(kind, name)?.filter(|g| g.source == Source::Override) {
+            Some(set) => Ok(Some(Fixed { id: set.id, source: Source::Override })),
+            None => said.map(|said| self.by_directory(said)).transpose(),
+        }
+    }
+
+    /// The number of what a directory says. The slice of a SID's domain is given with it, for good.
+    pub fn by_directory(&self, said: DirectoryId) -> Result<Fixed, Denied> {
+        match said {
+            DirectoryId::Number(id) => Ok(Fixed { id, source: Source::Directory }),
+            DirectoryId::Sid(sid) => match sid::id_of(&self.store, sid) {
+                Ok(id) => Ok(Fixed { id, source: Source::Sid }),
+                Err(SidError::Full) => Err(Denied::because(Reason::NoId, format!("{sid}: {}", SidError::Full))),
+                Err(SidError::Store(e)) => Err(fault(e)),
+            },
+        }
+    }
+
+    /// The SID that an id may come from.
+    pub fn sid_of(&self, id: u32) -> Result<Option<Sid>, Denied> {
+        sid::sid_of(&self.store, id).map_err(fault)
     }
 
     /// Under which name somebody's own group is recorded: hers, or one that no group can have.
@@ -350,7 +363,7 @@ mod tests {
         assert!(!carol.names_group && carol.id != group.id);
         assert_eq!(user(&m, "carol", None, true, &none).await.unwrap(), carol);
         assert!(
-            m.group("other", Fixed::by_directory(Some(carol.id)), &none).await.is_err(),
+            m.group("other", Some(Fixed { id: carol.id, source: Source::Directory }), &none).await.is_err(),
             "the number is hers alone"
         );
         assert!(user(&m, "dave", None, true, &none).await.unwrap().names_group);

@@ -8,6 +8,7 @@
 //! it. Which domain has which slice depends on who came first where two want the same one, so it
 //! is written down and never decided again.
 
+use crate::model::Sid;
 use crate::store::{Store, StoreError};
 use std::fmt;
 
@@ -19,70 +20,6 @@ const SLICE: u32 = 200_000;
 const SLICES: u32 = 10_000;
 /// Seed of the hash.
 const SEED: u32 = 0xdead_beef;
-
-/// The security identifier of a domain's user or group: S-1-5-21-a-b-c-RID ([MS-DTYP] 2.4.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Sid {
-    domain: [u32; 3],
-    rid: u32,
-}
-
-/// The bytes or the text are not the SID of a domain's user or group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotADomainSid;
-
-impl fmt::Display for NotADomainSid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not the SID of a domain's user or group (S-1-5-21-…)")
-    }
-}
-
-impl std::error::Error for NotADomainSid {}
-
-impl Sid {
-    /// From the binary form (objectSid): revision 1, five subauthorities, authority 5 in six bytes
-    /// big-endian, then 21, three words of the domain and the RID, little-endian.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, NotADomainSid> {
-        let (head, words) = bytes.split_first_chunk::<8>().ok_or(NotADomainSid)?;
-        if *head != [1, 5, 0, 0, 0, 0, 0, 5] || words.len() != 20 {
-            return Err(NotADomainSid);
-        }
-        let mut words = words.chunks_exact(4).map(|w| w.iter().rev().fold(0u32, |n, b| n << 8 | u32::from(*b)));
-        let mut next = || words.next().ok_or(NotADomainSid);
-        if next()? != 21 {
-            return Err(NotADomainSid);
-        }
-        Ok(Self { domain: [next()?, next()?, next()?], rid: next()? })
-    }
-
-    /// From the text form.
-    pub fn parse(text: &str) -> Result<Self, NotADomainSid> {
-        let mut words = text.strip_prefix("S-1-5-21-").ok_or(NotADomainSid)?.split('-').map(|word| {
-            // Digits alone, and no other spelling of the same number.
-            word.parse().ok().filter(|n: &u32| n.to_string() == word).ok_or(NotADomainSid)
-        });
-        let mut next = || words.next().ok_or(NotADomainSid)?;
-        let sid = Self { domain: [next()?, next()?, next()?], rid: next()? };
-        if words.next().is_some() { Err(NotADomainSid) } else { Ok(sid) }
-    }
-
-    /// Another one of the same domain: that of a user's primaryGroupID.
-    pub fn with_rid(self, rid: u32) -> Self {
-        Self { rid, ..self }
-    }
-
-    /// The SID of the domain.
-    pub fn domain(self) -> String {
-        let [a, b, c] = self.domain;
-        format!("S-1-5-21-{a}-{b}-{c}")
-    }
-}
-
-impl fmt::Display for Sid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.domain(), self.rid)
-    }
-}
 
 /// Why a SID has no id.
 #[derive(Debug)]
@@ -106,11 +43,20 @@ impl std::error::Error for SidError {}
 
 /// The id of a SID. Its slice is given for good.
 pub fn id_of(store: &Store, sid: Sid) -> Result<u32, SidError> {
-    let first_rid = sid.rid / SLICE * SLICE;
+    let first_rid = sid.rid() / SLICE * SLICE;
     let named = if first_rid == 0 { sid.domain() } else { format!("{}-{first_rid}", sid.domain()) };
     let wanted = murmur3(named.as_bytes(), SEED) % SLICES;
     let slice = store.sid_slice(&named, wanted, SLICES).map_err(SidError::Store)?.ok_or(SidError::Full)?;
-    Ok(RANGE_MIN + slice * SLICE + (sid.rid - first_rid))
+    Ok(RANGE_MIN + slice * SLICE + (sid.rid() - first_rid))
+}
+
+/// The SID that an id is computed from, if its slice was given to anybody.
+pub fn sid_of(store: &Store, id: u32) -> Result<Option<Sid>, StoreError> {
+    let Some(from_min) = id.checked_sub(RANGE_MIN).filter(|n| n / SLICE < SLICES) else { return Ok(None) };
+    let Some(named) = store.owner_of_sid_slice(from_min / SLICE)? else { return Ok(None) };
+    // The SID of the domain, or that and the first RID of the slice.
+    let first = Sid::parse(&named).or_else(|_| Sid::parse(&format!("{named}-0")));
+    Ok(first.ok().and_then(|first| Some(first.with_rid(first.rid().checked_add(from_min % SLICE)?))))
 }
 
 /// MurmurHash3_x86_32 (Austin Appleby, public domain).
@@ -172,6 +118,19 @@ mod tests {
     }
 
     #[test]
+    fn every_id_leads_back_to_its_sid_and_no_other_does() {
+        let s = Store::in_memory().unwrap();
+        let sid = |rid: u32| Sid::parse("S-1-5-21-123-456-789-0").unwrap().with_rid(rid);
+        for rid in [0, 500, 199_999, 200_000, 399_999, 4_000_000_007, u32::MAX] {
+            let id = id_of(&s, sid(rid)).unwrap();
+            assert_eq!(sid_of(&s, id).unwrap(), Some(sid(rid)), "{rid}");
+        }
+        for id in [0, 1000, RANGE_MIN - 1, RANGE_MIN, RANGE_MIN + SLICES * SLICE, u32::MAX] {
+            assert_eq!(sid_of(&s, id).unwrap(), None, "{id}");
+        }
+    }
+
+    #[test]
     fn two_domains_of_one_slice_and_who_came_first_for_good() {
         // By search: another domain whose hash names the same slice.
         let hash = |sid: &str| murmur3(sid.as_bytes(), SEED) % SLICES;
@@ -202,42 +161,5 @@ mod tests {
         let small = Store::in_memory().unwrap();
         assert_eq!(small.sid_slice("a", 0, 1).unwrap(), Some(0));
         assert_eq!(small.sid_slice("b", 0, 1).unwrap(), None);
-    }
-
-    #[test]
-    fn both_forms_and_nothing_else() {
-        let text = "S-1-5-21-3623811015-3361044348-30300820-1013";
-        let mut bytes = vec![1, 5, 0, 0, 0, 0, 0, 5, 21, 0, 0, 0];
-        for word in [3_623_811_015u32, 3_361_044_348, 30_300_820, 1013] {
-            bytes.extend(word.to_le_bytes());
-        }
-        let sid = Sid::from_bytes(&bytes).unwrap();
-        assert_eq!(sid, Sid::parse(text).unwrap());
-        assert_eq!(sid.to_string(), text);
-        for cut in 0..bytes.len() {
-            assert_eq!(Sid::from_bytes(&bytes[..cut]), Err(NotADomainSid), "{cut}");
-        }
-        assert!(Sid::from_bytes(&[&bytes[..], &[0]].concat()).is_err());
-        for at in 0..12 {
-            let mut other = bytes.clone();
-            other[at] ^= 1;
-            assert!(Sid::from_bytes(&other).is_err(), "{at}");
-        }
-        for bad in [
-            "",
-            "S-1-5-21",
-            "S-1-5-21-1-2-3",
-            "S-1-5-21-1-2-3-4-5",
-            "S-1-5-32-544",
-            "S-1-1-0",
-            "s-1-5-21-1-2-3-4",
-            "S-1-5-21-1-2-3-4294967296",
-            "S-1-5-21-1-2-3-04",
-            "S-1-5-21-1-2-3-+4",
-            "S-1-5-21-1-2--3",
-            "S-1-5-21-1-2-3- 4",
-        ] {
-            assert!(Sid::parse(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -90,7 +90,7 @@ impl BuiltinProvider {
             key: PersonKey { issuer: NAME.into(), subject: user.name },
             name,
             full_name: user.full_name,
-            uid: user.uid,
+            uid: user.uid.map(Into::into),
             gid: None,
             home: user.home,
             shell: user.shell,
@@ -138,7 +138,9 @@ impl Provider for BuiltinProvider {
         let user = match who {
             Who::Name(name) => self.store.builtin_user(name.as_str()).map_err(unavailable)?,
             // Derived uids are the idmap's; the engine knows them from the store.
-            Who::Uid(uid) => self.store.builtin_users().map_err(unavailable)?.into_iter().find(|u| u.uid == Some(uid)),
+            Who::Uid(uid, _) => {
+                self.store.builtin_users().map_err(unavailable)?.into_iter().find(|u| u.uid == Some(uid))
+            }
         };
         user.map_or(Ok(None), |u| self.person(u))
     }
@@ -147,7 +149,7 @@ impl Provider for BuiltinProvider {
         let groups = self.store.builtin_groups().map_err(unavailable)?;
         let found = groups.into_iter().find(|g| match which {
             Which::Name(name) => g.name == name.as_str(),
-            Which::Gid(gid) => g.gid == Some(gid),
+            Which::Gid(gid, _) => g.gid == Some(gid),
         });
         let Some(claim) = found.and_then(claim) else { return Ok(None) };
         let members = self.store.builtin_members_of(claim.name.as_str()).map_err(unavailable)?;
@@ -267,7 +269,7 @@ fn declare_all(store: &Store, config: &Builtin) -> Result<(), String> {
 }
 
 fn claim(group: BuiltinGroup) -> Option<GroupClaim> {
-    Some(GroupClaim { name: GroupName::new(&group.name).ok()?, gid: group.gid })
+    Some(GroupClaim { name: GroupName::new(&group.name).ok()?, gid: group.gid.map(Into::into) })
 }
 
 fn unavailable(e: StoreError) -> Unavailable {

@@ -11,7 +11,7 @@ pub mod scripted;
 
 use crate::dialog::Dialog;
 use crate::finding::Finding;
-use crate::model::{Denied, DirectoryGroup, Method, Person, Unavailable};
+use crate::model::{Denied, DirectoryGroup, Method, Person, Sid, Unavailable};
 use async_trait::async_trait;
 use gpuhub_common::name::{GroupName, UserName};
 use gpuhub_common::secret::Secret;
@@ -47,8 +47,8 @@ impl Authenticated {
 pub enum Who<'a> {
     /// By login name, exactly.
     Name(&'a UserName),
-    /// By uid.
-    Uid(u32),
+    /// By uid, and by the SID that such a uid is computed from.
+    Uid(u32, Option<Sid>),
 }
 
 /// How to look a group up.
@@ -56,8 +56,8 @@ pub enum Who<'a> {
 pub enum Which<'a> {
     /// By name, exactly.
     Name(&'a GroupName),
-    /// By gid.
-    Gid(u32),
+    /// By gid, and by the SID that such a gid is computed from.
+    Gid(u32, Option<Sid>),
 }
 
 /// Where a login comes from, for the person to compare with what she is doing.

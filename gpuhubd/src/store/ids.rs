@@ -314,6 +314,11 @@ impl Store {
         })
     }
 
+    /// Whose a slice is.
+    pub fn owner_of_sid_slice(&self, slice: u32) -> Result<Option<String>, StoreError> {
+        self.with(|c| c.query_row("SELECT named FROM sid_slices WHERE slice = ?1", [slice], |r| r.get(0)).optional())
+    }
+
     /// Up to where the registry was followed.
     pub fn registry_serial(&self) -> Result<i64, StoreError> {
         self.with(|c| c.query_row("SELECT registry_serial FROM meta", [], |r| r.get(0)))

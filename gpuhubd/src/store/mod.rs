@@ -33,7 +33,12 @@ pub struct Store {
 }
 
 /// Each entry takes the schema from its index to the next. Never edited, only appended.
-const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema-1.sql"),
+    include_str!("schema-2.sql"),
+    include_str!("schema-3.sql"),
+    include_str!("schema-4.sql"),
+];
 
 impl Store {
     /// Opens or makes the database, and brings its schema up to date.

@@ -200,6 +200,21 @@ impl Store {
         })
     }
 
+    /// Who joins which local groups: gids, each with the groups of ours whose people do (none: everybody).
+    /// To be called before anything is published.
+    pub fn declare_local_groups(&self, rules: &[(u32, Vec<String>)]) -> Result<(), StoreError> {
+        let everybody = [String::new()];
+        self.transaction(|tx| {
+            tx.execute("DELETE FROM local_groups", [])?;
+            for (gid, groups) in rules {
+                for grp in if groups.is_empty() { &everybody[..] } else { groups } {
+                    tx.execute("INSERT OR IGNORE INTO local_groups VALUES (?1, ?2)", params![gid, grp])?;
+                }
+            }
+            bump_generation(tx)
+        })
+    }
+
     /// Generation, people served, groups.
     pub fn counts(&self) -> Result<(u64, u64, u64), StoreError> {
         self.with(|c| {

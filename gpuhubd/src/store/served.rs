@@ -159,7 +159,12 @@ fn served_user(c: &Connection, name: &str) -> Result<Option<SnapshotUser>, Store
 
 pub(super) fn gids_of(c: &Connection, name: &str) -> Result<Vec<u32>, StoreError> {
     c.prepare_cached(
-        "SELECT DISTINCT g.gid FROM members m JOIN groups g ON g.name = m.grp WHERE m.user = ?1 ORDER BY g.gid",
+        "SELECT g.gid FROM members m JOIN groups g ON g.name = m.grp WHERE m.user = ?1
+         UNION
+         SELECT l.gid FROM local_groups l WHERE l.grp = ''
+            OR l.grp IN (SELECT grp FROM members WHERE user = ?1)
+            OR l.grp IN (SELECT g.name FROM groups g JOIN people p ON p.gid = g.gid WHERE p.name = ?1)
+         ORDER BY 1",
     )?
     .query_map([name], |r| r.get(0))?
     .collect()

@@ -1,5 +1,6 @@
 //! An entry as it came from the server: nothing in it is to be trusted.
 
+use crate::model::Sid;
 use ldap3::SearchEntry;
 use std::collections::HashMap;
 
@@ -10,7 +11,12 @@ pub(super) struct Entry {
     /// Distinguished name.
     pub(super) dn: String,
     attributes: HashMap<String, Vec<String>>,
+    /// Values of [`SID`], which are bytes.
+    sids: Vec<Vec<u8>>,
 }
+
+/// The one attribute that is asked for and is no text ([MS-ADA3] 2.43).
+pub(super) const SID: &str = "objectsid";
 
 impl Entry {
     /// The values of an attribute, in no order (RFC 4511 §4.1.7). `name` is in lower case.
@@ -21,6 +27,14 @@ impl Entry {
     /// One value. Where there are more it is the same one each time: the first by spelling.
     pub(super) fn one(&self, name: &str) -> Option<&str> {
         self.values(name).iter().min().map(String::as_str)
+    }
+
+    /// Its SID, if it has exactly one that is a domain's user's or group's.
+    pub(super) fn sid(&self) -> Option<Sid> {
+        match &self.sids[..] {
+            [bytes] => Sid::from_bytes(bytes).ok(),
+            _ => None,
+        }
     }
 
     /// The value, if there is exactly one.
@@ -34,15 +48,24 @@ impl Entry {
 
 impl From<SearchEntry> for Entry {
     fn from(raw: SearchEntry) -> Self {
-        let mut attributes: HashMap<String, Vec<String>> = HashMap::new();
+        let (mut attributes, mut sids) = (HashMap::<String, Vec<String>>::new(), Vec::new());
+        // The library calls text what happens to be UTF-8, a SID too.
         for (name, values) in raw.attrs {
-            attributes.entry(name.to_ascii_lowercase()).or_default().extend(values);
+            match name.to_ascii_lowercase() {
+                name if name == SID => sids.extend(values.into_iter().map(String::into_bytes)),
+                name => attributes.entry(name).or_default().extend(values),
+            }
         }
         for (name, values) in raw.bin_attrs {
-            let texts = values.into_iter().filter_map(|v| String::from_utf8(v).ok());
-            attributes.entry(name.to_ascii_lowercase()).or_default().extend(texts);
+            match name.to_ascii_lowercase() {
+                name if name == SID => sids.extend(values),
+                name => {
+                    let texts = values.into_iter().filter_map(|v| String::from_utf8(v).ok());
+                    attributes.entry(name).or_default().extend(texts);
+                }
+            }
         }
-        Self { dn: raw.dn, attributes }
+        Self { dn: raw.dn, attributes, sids }
     }
 }
 
@@ -51,7 +74,12 @@ impl Entry {
     /// For tests.
     pub(super) fn of(dn: &str, attributes: &[(&str, &[&str])]) -> Self {
         let attributes = attributes.iter().map(|(n, v)| ((*n).to_owned(), v.iter().map(|v| (*v).to_owned()).collect()));
-        Self { dn: dn.into(), attributes: attributes.collect() }
+        Self { dn: dn.into(), attributes: attributes.collect(), sids: Vec::new() }
+    }
+
+    pub(super) fn with_sids(mut self, sids: &[&[u8]]) -> Self {
+        self.sids = sids.iter().map(|sid| sid.to_vec()).collect();
+        self
     }
 }
 
@@ -70,5 +98,18 @@ mod tests {
         assert_eq!(entry.values("uid"), ["a"]);
         assert_eq!(entry.only("gidnumber"), Some("7"));
         assert_eq!(entry.one("cn"), None);
+    }
+
+    #[test]
+    fn a_sid_is_bytes_whether_they_are_text_or_not() {
+        for text in ["S-1-5-21-1-2-3-4", "S-1-5-21-3623811015-3361044348-30300820-1013"] {
+            let sid = Sid::parse(text).unwrap();
+            let mut raw = SearchEntry { dn: "cn=a".into(), attrs: HashMap::new(), bin_attrs: HashMap::new() };
+            match String::from_utf8(sid.to_bytes().to_vec()) {
+                Ok(text) => _ = raw.attrs.insert("objectSid".into(), vec![text]),
+                Err(e) => _ = raw.bin_attrs.insert("objectSid".into(), vec![e.into_bytes()]),
+            }
+            assert_eq!(Entry::from(raw).sid(), Some(sid), "{text}");
+        }
     }
 }

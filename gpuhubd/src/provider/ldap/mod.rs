@@ -25,7 +25,7 @@ mod server;
 mod trouble;
 
 use super::{Authenticated, Provider, Which, Who};
-use crate::config::LdapConfig;
+use crate::config::{LdapConfig, LdapIds};
 use crate::finding::Finding;
 use crate::model::{Denied, DirectoryGroup, Method, Person, Reason, Standing, Unavailable};
 use async_trait::async_trait;
@@ -50,6 +50,7 @@ pub struct LdapProvider {
     issuer: String,
     user_base: String,
     group_base: String,
+    ids: LdapIds,
     cache_ttl: Duration,
     directory: Directory,
     pace: password::Pace,
@@ -64,6 +65,7 @@ impl LdapProvider {
             issuer: schema::issuer(&config.name),
             user_base: base(&config.user_base),
             group_base: base(&config.group_base),
+            ids: config.ids,
             cache_ttl: config.cache_ttl.0,
             directory: Directory::new(config).map_err(|e| format!("provider {}: {e}", config.name))?,
             pace: password::Pace::default(),
@@ -72,16 +74,17 @@ impl LdapProvider {
 
     /// Somebody with her groups, and her DN.
     async fn lookup(&self, who: Who<'_>) -> Result<Option<Found>, Unavailable> {
-        let entries = self.directory.search(self.query_person(schema::person_filter(who)));
+        let Some(filter) = schema::person_filter(who, self.ids) else { return Ok(None) };
+        let entries = self.directory.search(self.query_person(filter));
         let (found, groups) = match who {
             // Both at once: the same two questions whether she exists or not.
             Who::Name(name) => {
                 let groups = self.directory.search(self.query_groups(name.as_str()));
                 let (entries, groups) = tokio::join!(entries, groups);
-                (schema::person(&entries?, who, &self.name, now_s())?, groups)
+                (schema::person(&entries?, who, self.ids, &self.name, now_s())?, groups)
             }
-            Who::Uid(_) => {
-                let found = schema::person(&entries.await?, who, &self.name, now_s())?;
+            Who::Uid(..) => {
+                let found = schema::person(&entries.await?, who, self.ids, &self.name, now_s())?;
                 let groups = match &found {
                     Some(f) => self.directory.search(self.query_groups(f.person.name.as_str())).await,
                     None => Ok(Vec::new()),
@@ -90,7 +93,7 @@ impl LdapProvider {
             }
         };
         let Some(mut found) = found else { return Ok(None) };
-        found.person.groups = schema::claims(&groups?)?;
+        found.person.groups = schema::claims(&groups?, self.ids)?;
         Ok(Some(found))
     }
 
@@ -145,17 +148,18 @@ impl Provider for LdapProvider {
     }
 
     async fn find_group(&self, which: Which<'_>) -> Result<Option<DirectoryGroup>, Unavailable> {
+        let Some(filter) = schema::group_filter(which, self.ids) else { return Ok(None) };
         let entries = self
             .directory
             .search(Query {
                 base: self.group_base.clone(),
                 scope: Scope::Subtree,
-                filter: schema::group_filter(which),
+                filter,
                 attributes: schema::GROUP,
                 most: MOST_NAMESAKES,
             })
             .await?;
-        schema::group(&entries, which)
+        schema::group(&entries, which, self.ids)
     }
 
     /// Her entry is read again first: whom to bind as must not come from memory, where a DN may

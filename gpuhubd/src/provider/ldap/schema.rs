@@ -4,10 +4,14 @@
 //! it refuses. Only what the model cannot hold at all (an illegal name) is dropped here, and what
 //! cannot be known (an id that is not readable) is "unavailable": to derive another id in its
 //! place would give her files to somebody else.
+//!
+//! Ids are the numbers of RFC 2307, or those that sssd computes from Active Directory's SIDs
+//! ([`LdapIds`]).
 
 use super::dn;
 use super::entry::Entry;
-use crate::model::{DirectoryGroup, GroupClaim, Person, PersonKey, Standing, Unavailable};
+use crate::config::LdapIds;
+use crate::model::{DirectoryGroup, DirectoryId, GroupClaim, Person, PersonKey, Sid, Standing, Unavailable};
 use crate::provider::{Which, Who};
 use chrono::NaiveDate;
 use gpuhub_common::name::{GroupName, UserName};
@@ -18,6 +22,8 @@ pub(super) const PERSON: &[&str] = &[
     "uid",
     "uidNumber",
     "gidNumber",
+    "objectSid",
+    "primaryGroupID",
     "cn",
     "gecos",
     "homeDirectory",
@@ -29,10 +35,10 @@ pub(super) const PERSON: &[&str] = &[
 ];
 
 /// Asked of the groups of somebody: not their members.
-pub(super) const GROUP_OF_PERSON: &[&str] = &["cn", "gidNumber"];
+pub(super) const GROUP_OF_PERSON: &[&str] = &["cn", "gidNumber", "objectSid"];
 
 /// Asked of a group's entry.
-pub(super) const GROUP: &[&str] = &["cn", "gidNumber", "memberUid"];
+pub(super) const GROUP: &[&str] = &["cn", "gidNumber", "objectSid", "memberUid"];
 
 /// Any person: for the doctor.
 pub(super) const ANY_PERSON: &str = "(objectClass=posixAccount)";
@@ -44,11 +50,21 @@ const SECONDS_A_DAY: i64 = 86_400;
 /// whenever there is a password to ask it about.
 const RECENT_S: i64 = SECONDS_A_DAY;
 
-/// The filter for a person.
-pub(super) fn person_filter(who: Who<'_>) -> String {
-    match who {
+/// The filter for a person; `None`: an id that nobody of this directory can have.
+pub(super) fn person_filter(who: Who<'_>, ids: LdapIds) -> Option<String> {
+    Some(match who {
         Who::Name(name) => person_by_name(name.as_str()),
-        Who::Uid(uid) => format!("(&(objectClass=posixAccount)(uidNumber={uid}))"),
+        Who::Uid(uid, sid) => format!("(&(objectClass=posixAccount){})", id_filter("uidNumber", uid, sid, ids)?),
+    })
+}
+
+fn id_filter(attribute: &str, id: u32, sid: Option<Sid>, ids: LdapIds) -> Option<String> {
+    match ids {
+        LdapIds::Attributes => Some(format!("({attribute}={id})")),
+        LdapIds::Sid => {
+            let bytes = sid?.to_bytes().iter().fold(String::new(), |text, byte| text + &format!("\\{byte:02x}"));
+            Some(format!("(objectSid={bytes})"))
+        }
     }
 }
 
@@ -62,12 +78,12 @@ pub(super) fn groups_of(name: &str) -> String {
     format!("(&(objectClass=posixGroup)(memberUid={}))", ldap_escape(name))
 }
 
-/// The filter for a group.
-pub(super) fn group_filter(which: Which<'_>) -> String {
-    match which {
+/// The filter for a group; `None` as for a person.
+pub(super) fn group_filter(which: Which<'_>, ids: LdapIds) -> Option<String> {
+    Some(match which {
         Which::Name(name) => format!("(&(objectClass=posixGroup)(cn={}))", ldap_escape(name.as_str())),
-        Which::Gid(gid) => format!("(&(objectClass=posixGroup)(gidNumber={gid}))"),
-    }
+        Which::Gid(gid, sid) => format!("(&(objectClass=posixGroup){})", id_filter("gidNumber", gid, sid, ids)?),
+    })
 }
 
 /// A person, and what is needed to verify her password.
@@ -85,6 +101,7 @@ pub(super) struct Found {
 pub(super) fn person(
     entries: &[Entry],
     who: Who<'_>,
+    ids: LdapIds,
     provider: &str,
     now_s: i64,
 ) -> Result<Option<Found>, Unavailable> {
@@ -97,15 +114,19 @@ pub(super) fn person(
     let (standing, lock_may_be_over) = standing(entry, now_s);
     let subject = match entry.only("entryuuid").filter(|id| !id.is_empty()) {
         Some(id) => id.to_ascii_lowercase(),
-        None => dn::normalised(&entry.dn),
+        // Active Directory has no entryUUID; a SID is never given again ([MS-ADTS] 3.1.1.1.9).
+        None => entry.sid().map_or_else(|| dn::normalised(&entry.dn), |sid| sid.to_string()),
     };
     let person = Person {
         provider: provider.to_owned(),
         name,
         key: PersonKey { issuer: issuer(provider), subject },
         full_name: entry.one("gecos").or(entry.one("cn")).unwrap_or_default().to_owned(),
-        uid: Some(id(entry, "uidnumber")?),
-        gid: Some(id(entry, "gidnumber")?),
+        uid: Some(id(entry, "uidnumber", ids)?),
+        gid: Some(match ids {
+            LdapIds::Attributes => id(entry, "gidnumber", ids)?,
+            LdapIds::Sid => sid(entry)?.with_rid(number(entry, "primarygroupid")?).into(),
+        }),
         home: entry.one("homedirectory").map(str::to_owned),
         shell: entry.one("loginshell").map(str::to_owned),
         groups: Vec::new(),
@@ -115,11 +136,11 @@ pub(super) fn person(
 }
 
 /// The groups of somebody, sorted. Groups of illegal names are left out.
-pub(super) fn claims(entries: &[Entry]) -> Result<Vec<GroupClaim>, Unavailable> {
+pub(super) fn claims(entries: &[Entry], ids: LdapIds) -> Result<Vec<GroupClaim>, Unavailable> {
     let mut claims = Vec::new();
     for entry in entries {
         if let Some(name) = group_name(entry, None) {
-            claims.push(GroupClaim { name, gid: Some(id(entry, "gidnumber")?) });
+            claims.push(GroupClaim { name, gid: Some(id(entry, "gidnumber", ids)?) });
         }
     }
     claims.sort_unstable();
@@ -128,17 +149,17 @@ pub(super) fn claims(entries: &[Entry]) -> Result<Vec<GroupClaim>, Unavailable> 
 }
 
 /// The one group among the entries of a search.
-pub(super) fn group(entries: &[Entry], which: Which<'_>) -> Result<Option<DirectoryGroup>, Unavailable> {
+pub(super) fn group(entries: &[Entry], which: Which<'_>, ids: LdapIds) -> Result<Option<DirectoryGroup>, Unavailable> {
     let asked = match which {
         Which::Name(name) => Some(name),
-        Which::Gid(_) => None,
+        Which::Gid(..) => None,
     };
     let named = entries.iter().filter_map(|e| group_name(e, asked).map(|name| (e, name)));
     let Some((entry, name)) = single(named, |(e, _)| &e.dn, "groups of one name or gid")? else { return Ok(None) };
     let mut members: Vec<_> = entry.values("memberuid").iter().filter_map(|m| UserName::new(m).ok()).collect();
     members.sort_unstable();
     members.dedup();
-    let claim = GroupClaim { name, gid: Some(id(entry, "gidnumber")?) };
+    let claim = GroupClaim { name, gid: Some(id(entry, "gidnumber", ids)?) };
     Ok(Some(DirectoryGroup { claim, members }))
 }
 
@@ -158,7 +179,7 @@ fn user_name(entry: &Entry, who: Who<'_>) -> Option<UserName> {
     let values = entry.values("uid");
     match who {
         Who::Name(name) => values.iter().any(|v| v == name.as_str()).then(|| name.clone()),
-        Who::Uid(_) => {
+        Who::Uid(..) => {
             let naming = dn::naming_value(&entry.dn, "uid").filter(|n| values.contains(n));
             let naming = naming.and_then(|n| UserName::new(&n).ok());
             naming.or_else(|| values.iter().filter_map(|v| UserName::new(v).ok()).min())
@@ -176,13 +197,29 @@ fn group_name(entry: &Entry, asked: Option<&GroupName>) -> Option<GroupName> {
     naming.or_else(|| values.iter().filter_map(|v| GroupName::new(v).ok()).min())
 }
 
-/// uidNumber and gidNumber: exactly one value, digits. Which ids are legal is the engine's to say.
-fn id(entry: &Entry, attribute: &str) -> Result<u32, Unavailable> {
+/// What her id is or comes from. Which ids are legal is the engine's to say.
+fn id(entry: &Entry, attribute: &str, ids: LdapIds) -> Result<DirectoryId, Unavailable> {
+    match ids {
+        LdapIds::Attributes => number(entry, attribute).map(Into::into),
+        LdapIds::Sid => sid(entry).map(Into::into),
+    }
+}
+
+fn sid(entry: &Entry) -> Result<Sid, Unavailable> {
+    entry.sid().ok_or_else(|| unreadable(entry, "objectSid"))
+}
+
+/// Exactly one value, digits.
+fn number(entry: &Entry, attribute: &str) -> Result<u32, Unavailable> {
     let text = entry.only(attribute).unwrap_or_default();
     match text.parse() {
         Ok(id) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(id),
-        _ => Err(Unavailable(format!("{} has no single readable {attribute}", super::trouble::shortened(&entry.dn)))),
+        _ => Err(unreadable(entry, attribute)),
     }
+}
+
+fn unreadable(entry: &Entry, attribute: &str) -> Unavailable {
+    Unavailable(format!("{} has no single readable {attribute}", super::trouble::shortened(&entry.dn)))
 }
 
 /// Whether she may log in, and whether a lock may be over by itself.

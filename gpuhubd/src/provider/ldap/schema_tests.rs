@@ -5,6 +5,8 @@ use super::*;
 /// 2026-11-01 00:00:00 UTC, day 20758.
 const NOW: i64 = 20_758 * SECONDS_A_DAY;
 
+const NUMBERS: LdapIds = LdapIds::Attributes;
+
 fn name(text: &str) -> UserName {
     UserName::new(text).unwrap()
 }
@@ -27,7 +29,7 @@ fn alice_with(changes: &[(&str, &[&str])]) -> Entry {
 }
 
 fn found(entry: Entry) -> Found {
-    person(&[entry], Who::Name(&name("alice")), "corp", NOW).unwrap().unwrap()
+    person(&[entry], Who::Name(&name("alice")), NUMBERS, "corp", NOW).unwrap().unwrap()
 }
 
 fn standing_of(attribute: &str, value: &str) -> (Standing, bool) {
@@ -44,8 +46,8 @@ fn a_person() {
         name: name("alice"),
         key: PersonKey { issuer: "ldap:corp".into(), subject: "3f2a8e90-0000-4000-8000-000000000001".into() },
         full_name: "Alice A".into(),
-        uid: Some(20001),
-        gid: Some(20100),
+        uid: Some(20001.into()),
+        gid: Some(20100.into()),
         home: Some("/home/alice".into()),
         shell: Some("/bin/bash".into()),
         groups: vec![],
@@ -66,7 +68,7 @@ fn gecos_goes_before_cn_and_the_dn_stands_in_for_the_uuid() {
 #[test]
 fn another_spelling_is_another_person() {
     let entry = || alice_with(&[("uid", &["Alice", "asmith"])]);
-    let of = |n: &str| person(&[entry()], Who::Name(&name(n)), "corp", NOW).unwrap();
+    let of = |n: &str| person(&[entry()], Who::Name(&name(n)), NUMBERS, "corp", NOW).unwrap();
     assert_eq!(of("alice"), None);
     assert_eq!(of("ALICE"), None);
     assert_eq!(of("asmith").unwrap().person.name, name("asmith"));
@@ -74,7 +76,7 @@ fn another_spelling_is_another_person() {
 
 #[test]
 fn by_uid_the_name_is_the_one_in_the_dn() {
-    let by_uid = |e| person(&[e], Who::Uid(20001), "corp", NOW).unwrap().map(|f| f.person.name);
+    let by_uid = |e| person(&[e], Who::Uid(20001, None), NUMBERS, "corp", NOW).unwrap().map(|f| f.person.name);
     assert_eq!(by_uid(alice_with(&[("uid", &["aa", "alice"])])), Some(name("alice")));
     assert_eq!(by_uid(alice_with(&[("uid", &["zed", "bob", "-x"])])), Some(name("bob")));
     assert_eq!(by_uid(alice_with(&[("uid", &["a:b", "1000", ""])])), None);
@@ -83,13 +85,13 @@ fn by_uid_the_name_is_the_one_in_the_dn() {
 #[test]
 fn several_entries_are_nobody() {
     let twice = [alice_with(&[]), alice_with(&[])];
-    let e = person(&twice, Who::Name(&name("alice")), "corp", NOW).unwrap_err();
+    let e = person(&twice, Who::Name(&name("alice")), NUMBERS, "corp", NOW).unwrap_err();
     assert!(e.0.starts_with("2 people of one name or uid: uid=alice"), "{}", e.0);
-    assert!(person(&twice, Who::Uid(20001), "corp", NOW).is_err());
+    assert!(person(&twice, Who::Uid(20001, None), NUMBERS, "corp", NOW).is_err());
     // The other spelling does not stand in her way.
     let other = [alice_with(&[]), alice_with(&[("uid", &["Alice"])])];
-    assert!(person(&other, Who::Name(&name("alice")), "corp", NOW).unwrap().is_some());
-    assert_eq!(person(&[], Who::Name(&name("alice")), "corp", NOW), Ok(None));
+    assert!(person(&other, Who::Name(&name("alice")), NUMBERS, "corp", NOW).unwrap().is_some());
+    assert_eq!(person(&[], Who::Name(&name("alice")), NUMBERS, "corp", NOW), Ok(None));
 }
 
 #[test]
@@ -102,7 +104,7 @@ fn hostile_fields_are_passed_on_for_the_engine_to_refuse() {
         ("loginshell", &["/bin/sh\0"]),
     ]))
     .person;
-    assert_eq!((p.uid, p.gid), (Some(0), Some(0)));
+    assert_eq!((p.uid, p.gid), (Some(0.into()), Some(0.into())));
     assert_eq!(p.full_name, "x\nroot::0:0:::");
     assert_eq!(p.home.as_deref(), Some(""));
     assert_eq!(p.shell.as_deref(), Some("/bin/sh\0"));
@@ -113,7 +115,7 @@ fn an_id_that_cannot_be_read_is_never_made_up() {
     for values in [&[][..], &["1", "2"], &["-1"], &["+5"], &[""], &["4294967296"], &["0x1"], &["1 "], &["٣"]] {
         for attribute in ["uidnumber", "gidnumber"] {
             let entry = alice_with(&[(attribute, values)]);
-            let e = person(&[entry], Who::Name(&name("alice")), "corp", NOW).unwrap_err();
+            let e = person(&[entry], Who::Name(&name("alice")), NUMBERS, "corp", NOW).unwrap_err();
             assert!(e.0.contains(attribute), "{}", e.0);
         }
     }
@@ -176,21 +178,21 @@ fn groups_of_a_person_are_sorted_and_legal() {
         group_entry("cn=zoo,o=x", &["zoo"], &["3"], &[]),
         group_entry("cn=Domain Users,o=x", &["Domain Users"], &["1"], &[]),
     ];
-    let claims: Vec<_> = claims(&entries).unwrap().into_iter().map(|c| (c.name.to_string(), c.gid)).collect();
+    let claims: Vec<_> = claims(&entries, NUMBERS).unwrap().into_iter().map(|c| (c.name.to_string(), c.gid)).collect();
     let want = [("Domain Users", 1), ("ml", 2), ("zoo", 3)];
-    assert_eq!(claims, want.map(|(n, g)| (n.to_owned(), Some(g))));
-    assert!(super::claims(&[group_entry("cn=ml,o=x", &["ml"], &[], &[])]).is_err());
+    assert_eq!(claims, want.map(|(n, g)| (n.to_owned(), Some(g.into()))));
+    assert!(super::claims(&[group_entry("cn=ml,o=x", &["ml"], &[], &[])], NUMBERS).is_err());
 }
 
 #[test]
 fn a_group() {
     let entry = group_entry("cn=ml,o=x", &["ml"], &["20100"], &["bob", "a:b", "alice", "bob", "root\n"]);
     let ml = GroupName::new("ml").unwrap();
-    let got = group(std::slice::from_ref(&entry), Which::Name(&ml)).unwrap().unwrap();
+    let got = group(std::slice::from_ref(&entry), Which::Name(&ml), NUMBERS).unwrap().unwrap();
     assert_eq!(got.members, [name("alice"), name("bob")]);
-    assert_eq!(group(std::slice::from_ref(&entry), Which::Gid(20100)), Ok(Some(got)));
-    assert_eq!(group(std::slice::from_ref(&entry), Which::Name(&GroupName::new("ML").unwrap())), Ok(None));
-    assert!(group(&[entry.clone(), entry], Which::Gid(20100)).is_err());
+    assert_eq!(group(std::slice::from_ref(&entry), Which::Gid(20100, None), NUMBERS), Ok(Some(got)));
+    assert_eq!(group(std::slice::from_ref(&entry), Which::Name(&GroupName::new("ML").unwrap()), NUMBERS), Ok(None));
+    assert!(group(&[entry.clone(), entry], Which::Gid(20100, None), NUMBERS).is_err());
 }
 
 #[test]
@@ -199,4 +201,41 @@ fn values_in_filters_are_escaped() {
     assert_eq!(filter, r"(&(objectClass=posixAccount)(uid=\2a\29\28uid=\2a\00\5c))");
     assert_eq!(groups_of("a)(b"), r"(&(objectClass=posixGroup)(memberUid=a\29\28b))");
     assert!(ldap3::parse_filter(filter).is_ok());
+}
+
+#[test]
+fn ids_come_from_sids_where_the_configuration_says_so() {
+    let sid = |rid: u32| Sid::parse("S-1-5-21-1-2-3-0").unwrap().with_rid(rid);
+    let alice = |changes: &[(&str, &[&str])], sids: &[&[u8]]| {
+        let who = name("alice");
+        let entry = alice_with(changes).with_sids(sids);
+        person(&[entry], Who::Name(&who), LdapIds::Sid, "corp", NOW).map(|found| found.unwrap().person)
+    };
+    let users: &[(&str, &[&str])] = &[("primarygroupid", &["513"]), ("entryuuid", &[])];
+    let p = alice(users, &[&sid(1105).to_bytes()]).unwrap();
+    assert_eq!((p.uid, p.gid), (Some(sid(1105).into()), Some(sid(513).into())), "and not uidNumber");
+    assert_eq!(p.key.subject, "S-1-5-21-1-2-3-1105");
+    // What cannot be read is never made up.
+    assert!(alice(users, &[]).is_err());
+    assert!(alice(users, &[&sid(1).to_bytes(), &sid(2).to_bytes()]).is_err());
+    assert!(alice(users, &[b"S-1-5-21-1-2-3-1105"]).is_err());
+    assert!(alice(&[], &[&sid(1105).to_bytes()]).is_err(), "no primaryGroupID");
+    let team = group_entry("cn=ml,o=x", &["ml"], &[], &[]).with_sids(&[&sid(1200).to_bytes()]);
+    let claim = GroupClaim { name: GroupName::new("ml").unwrap(), gid: Some(sid(1200).into()) };
+    assert_eq!(claims(std::slice::from_ref(&team), LdapIds::Sid), Ok(vec![claim.clone()]));
+    let found = group(&[team], Which::Gid(7, Some(sid(1200))), LdapIds::Sid).unwrap().unwrap();
+    assert_eq!(found.claim, claim);
+}
+
+#[test]
+fn an_id_is_looked_for_by_the_sid_that_it_is_computed_from() {
+    let sid = Sid::parse("S-1-5-21-1-2-3-1105").unwrap();
+    let filter = person_filter(Who::Uid(7, Some(sid)), LdapIds::Sid).unwrap();
+    let bytes = r"\01\05\00\00\00\00\00\05\15\00\00\00\01\00\00\00\02\00\00\00\03\00\00\00\51\04\00\00";
+    assert_eq!(filter, format!("(&(objectClass=posixAccount)(objectSid={bytes}))"));
+    assert!(ldap3::parse_filter(filter).is_ok());
+    assert_eq!(person_filter(Who::Uid(7, None), LdapIds::Sid), None, "of no domain that is known");
+    assert_eq!(group_filter(Which::Gid(7, None), LdapIds::Sid), None);
+    let by_number = person_filter(Who::Uid(7, Some(sid)), NUMBERS);
+    assert_eq!(by_number.as_deref(), Some("(&(objectClass=posixAccount)(uidNumber=7))"));
 }

@@ -5,7 +5,7 @@
 
 use super::token::Claims;
 use crate::config::OidcConfig;
-use crate::model::{Denied, GroupClaim, Person, PersonKey, Reason, Standing};
+use crate::model::{Denied, DirectoryId, GroupClaim, Person, PersonKey, Reason, Standing};
 use gpuhub_common::name::{GroupName, UserName, is_power_group};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -19,6 +19,7 @@ pub fn lacks(config: &OidcConfig, claims: &Claims) -> bool {
     let absent = |name: &str| claims.get(name).is_none_or(Value::is_null);
     absent(&config.name_claim)
         || absent(&config.groups_claim)
+        || [&config.uid_claim, &config.gid_claim].into_iter().flatten().any(|claim| absent(claim))
         || (needs_email(config) && EMAIL.iter().any(|name| absent(name)))
 }
 
@@ -58,8 +59,8 @@ pub fn person(config: &OidcConfig, claims: &Claims, asked: &UserName) -> Result<
         name,
         key: PersonKey { issuer: config.issuer.clone(), subject: subject.to_owned() },
         full_name: text(claims, "name").to_owned(),
-        uid: None,
-        gid: None,
+        uid: id(claims, config.uid_claim.as_deref())?,
+        gid: id(claims, config.gid_claim.as_deref())?,
         home: None,
         shell: None,
         groups: servable(&groups),
@@ -150,6 +151,22 @@ fn servable(groups: &BTreeSet<&str>) -> Vec<GroupClaim> {
     legal.map(|name| GroupClaim { name, gid: None }).collect()
 }
 
+/// The id that a claim fixes. One that is configured must be there: computed in its place, another id
+/// would be hers for good.
+fn id(claims: &Claims, claim: Option<&str>) -> Result<Option<DirectoryId>, Denied> {
+    let Some(claim) = claim else { return Ok(None) };
+    let id = match claims.get(claim) {
+        Some(Value::Number(n)) => n.as_u64().and_then(|n| u32::try_from(n).ok()),
+        // Keycloak gives attributes of its users as text unless it is told their type.
+        Some(Value::String(text)) if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
+        _ => None,
+    };
+    match id {
+        Some(id) => Ok(Some(id.into())),
+        None => Err(Denied::because(Reason::EntryRefused, format!("the claim {claim} is no id"))),
+    }
+}
+
 fn text<'a>(claims: &'a Claims, claim: &str) -> &'a str {
     claims.get(claim).and_then(Value::as_str).unwrap_or_default()
 }
@@ -194,6 +211,29 @@ mod tests {
         assert_eq!((p.uid, p.gid, p.home, p.shell), (None, None, None, None));
         let groups: Vec<_> = p.groups.iter().map(|g| g.name.as_str()).collect();
         assert_eq!(groups, ["gpu-users", "ml"]);
+    }
+
+    #[test]
+    fn a_claim_may_fix_her_ids() {
+        let ids = "allow_anyone = true\nuid_claim = \"uid_number\"\ngid_claim = \"gid_number\"";
+        let alice =
+            |uid: Value, gid: Value| json!({"preferred_username": "alice", "uid_number": uid, "gid_number": gid});
+        let p = login(ids, "alice", alice(json!(20001), json!("20100"))).unwrap();
+        assert_eq!((p.uid, p.gid), (Some(20001.into()), Some(20100.into())));
+        for odd in [
+            json!(null),
+            json!(-1),
+            json!(1.5),
+            json!(4294967296u64),
+            json!("0x10"),
+            json!(""),
+            json!([1]),
+            json!("+1"),
+        ] {
+            assert_eq!(refused(ids, "alice", alice(odd.clone(), json!(1))), Reason::EntryRefused, "{odd}");
+            assert_eq!(refused(ids, "alice", alice(json!(1), odd)), Reason::EntryRefused);
+        }
+        assert!(lacks(&config(ids), json!({"preferred_username": "a", "groups": []}).as_object().unwrap()));
     }
 
     #[test]

@@ -1,0 +1,7 @@
+-- Local groups of the machine that people of ours join, by the configuration's rules: who is in
+-- `grp`, or everybody where that is empty.
+CREATE TABLE local_groups (
+    gid INTEGER NOT NULL,
+    grp TEXT NOT NULL,
+    PRIMARY KEY (gid, grp)
+) STRICT, WITHOUT ROWID;
