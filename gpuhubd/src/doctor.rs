@@ -30,7 +30,7 @@ pub async fn check(
     paths: &Paths,
 ) -> Vec<Finding> {
     let mut findings = match config {
-        Ok(config) => Machine::this(paths.clone()).check(config),
+        Ok(config) => Machine::this(paths.clone()).check(config, !providers.is_empty()),
         Err(e) => vec![refused(e)],
     };
     findings.extend(ask(providers, PATIENCE).await);
@@ -134,7 +134,7 @@ impl Machine {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    fn check(&self, config: &Config) -> Vec<Finding> {
+    fn check(&self, config: &Config, has_providers: bool) -> Vec<Finding> {
         let mut findings = self.ids(&config.ids, &config.builtin);
         let kept = "ids, bindings and passwords are kept there";
         findings.extend(self.broker_user());
@@ -144,7 +144,7 @@ impl Machine {
         findings.extend(self.shell(&config.people));
         findings.extend(self.declared(&config.builtin));
         findings.extend(self.local_groups(&config.local_groups));
-        findings.extend(self.state(config));
+        findings.extend(self.state(&config.ids, has_providers));
         findings
     }
 
@@ -184,8 +184,8 @@ impl Machine {
     }
 
     /// `state-lost`: a name that is forgotten with the container may be another person's in the next.
-    fn state(&self, config: &Config) -> Option<Finding> {
-        if config.ids.is_registered() || config.providers.is_empty() {
+    fn state(&self, ids: &Ids, has_providers: bool) -> Option<Finding> {
+        if ids.is_registered() || !has_providers {
             return None;
         }
         let mounts = std::fs::read_to_string(self.at("/proc/self/mountinfo")).ok()?;
@@ -401,7 +401,8 @@ mod tests {
         }
 
         fn found(&self, config: &str) -> Vec<Finding> {
-            self.0.check(&Config::parse("gpuhub.toml", config).unwrap())
+            let config = Config::parse("gpuhub.toml", config).unwrap();
+            self.0.check(&config, !config.providers.is_empty())
         }
 
         /// The one finding.

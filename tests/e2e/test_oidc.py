@@ -177,6 +177,21 @@ def test_the_same_id_in_two_boxes_that_saw_people_in_different_orders(make_gpubo
     assert first.out(["id", "-u", "dave"]) != first.out(["id", "-u", "erin"])
 
 
+def test_a_claim_that_fixes_her_uid(make_gpubox, oidc):
+    box = make_gpubox(OIDC + 'uid_claim = "uid_number"\n')
+    oidc.set_accounts({**oidc.accounts, "dave": {**oidc.accounts["dave"], "uid_number": 23001}})
+    # sshd acts on the uid that was computed from the name; the second time it is the right one.
+    first = log_in(box, oidc, "dave", "id -u")
+    assert not first.accepted and "again" in first.transcript, first
+    box.wait_audit(event="auth", user="dave", result="denied", reason="entry-changed")
+    second = log_in(box, oidc, "dave", "id -u")
+    assert second.status == 0 and "23001" in second.transcript, second
+    # Without the claim another id would be computed, and be hers for good.
+    refused = log_in(box, oidc, "erin", "id -u")
+    assert not refused.accepted
+    box.wait_audit(event="auth", user="erin", result="denied", reason="entry-refused")
+
+
 def test_who_was_bound_stays_bound_after_a_restart(box, oidc):
     assert log_in(box, oidc, "dave").accepted
     before = box.out(["id", "dave"])

@@ -24,7 +24,9 @@ pub fn changing(path: &Path, before: &[IdRow], changes: &[IdChange]) -> String {
                 continue;
             }
         };
-        if Some(meta.dev()) != device {
+        // Only a directory can be a mount point of what is asked for: the files of an overlay, a
+        // container's root, have the numbers of the layers' file systems (overlayfs, "Inode properties").
+        if meta.is_dir() && Some(meta.dev()) != device {
             continue;
         }
         for (owners, id) in owners.iter().zip([meta.uid(), meta.gid()]) {

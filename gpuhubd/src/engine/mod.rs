@@ -1,12 +1,14 @@
 //! The decisions. One file for each thing that can be asked:
 //!
-//! - [`directory`]: who is `alice`, who is 20001 (NSS); and the one way an entry comes in
+//! - [`directory`]: who is `alice`, who is 20001 (NSS)
+//! - [`absorb`]: the one way an entry comes in
 //! - [`login`]: is this really alice (pam_authenticate)
 //! - [`account`]: may she come in now; her sessions (the other PAM hooks)
 //! - [`password`]: changing it (pam_chauthtok)
 //! - [`admin`]: the builtin directory; [`ids`]: the ids that were given
 //! - [`refresh`]: what directories said earlier, asked again
 
+mod absorb;
 mod account;
 mod admin;
 mod directory;

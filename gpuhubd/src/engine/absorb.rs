@@ -1,0 +1,245 @@
+//! [`Engine::absorb`], the one way an entry comes in: what a provider says of somebody becomes what is
+//! served. Names are bound, ids given, everything is vetted; what is refused is audited.
+
+use super::Engine;
+use super::directory::{LookupError, internal, unavailable};
+use crate::audit::{Event, Outcome};
+use crate::model::{Denied, DirectoryId, GroupClaim, Method, Person, Reason};
+use crate::provider::builtin;
+use crate::store::{IdKind, KnownGroup, KnownPerson, unix_now};
+use gpuhub_common::entry::{self, Group, Passwd};
+use gpuhub_common::local::LocalAccounts;
+
+impl Engine {
+    /// Makes what a provider says of somebody an entry: name bound to her key, ids given, all
+    /// vetted, stored. What is refused is audited and never served.
+    pub(super) async fn absorb(&self, person: &Person) -> Result<(Passwd, bool), Denied> {
+        let name = person.name.as_str();
+        let refused = |reason: &'static str, detail: String| {
+            self.audit_refused(&person.provider, name, reason, Some(detail.clone()));
+            Denied::because(Reason::EntryRefused, detail)
+        };
+        let local = LocalAccounts::read();
+        let is_new = self.check_binding(person, &local).await?;
+        let reserved = self.provisional.reserved(name);
+        let avoid = |id| reserved.contains(&id) || local.has_uid(id) || local.has_gid(id);
+        // Before an id is recorded for it: what the directory fixes must be allowed at all.
+        let draft = |uid, gid| Passwd {
+            name: name.to_owned(),
+            uid,
+            gid,
+            gecos: person.full_name.clone(),
+            home: person.home.clone().unwrap_or_else(|| self.rules.people.home_of(&person.name)),
+            shell: person.shell.clone().unwrap_or_else(|| self.rules.people.shell.clone()),
+        };
+        let fixed = self.idmap.fixed(IdKind::User, name, person.uid)?;
+        let (own_group, gid) = self.primary_gid(person, &local).await?;
+        draft(fixed.map_or(u32::MAX - 1, |f| f.id), gid.unwrap_or(u32::MAX - 1)).vet(&local).map_err(|r| {
+            let shown = |id: Option<DirectoryId>| id.map_or("none".to_owned(), |id| id.to_string());
+            refused(r.reason(), format!("uid {}, gid {}: {r}", shown(person.uid), shown(person.gid)))
+        })?;
+        let key = is_new.then_some(&person.key);
+        let given = self.idmap.user(name, fixed, own_group, key, &avoid).await.inspect_err(|d| {
+            if d.reason == Reason::NoId {
+                self.collision(&person.provider, name, d.detail.clone());
+            }
+        })?;
+        if given.collided {
+            self.collision(&person.provider, name, Some(format!("uid {} is not the first candidate", given.id)));
+        }
+        let passwd = draft(given.id, gid.unwrap_or(given.id));
+        passwd.vet(&local).map_err(|r| refused(r.reason(), format!("uid {}: {r}", given.id)))?;
+        let mut groups: Vec<Group> = Vec::new();
+        for claim in &person.groups {
+            if let Some(gid) = self.group_id(&person.provider, claim, &local).await? {
+                groups.push(Group { name: claim.name.as_str().into(), gid, members: vec![name.to_owned()] });
+            }
+        }
+        if given.names_group {
+            groups.push(Group { name: name.to_owned(), gid: given.id, members: Vec::new() });
+        }
+        let known = KnownPerson {
+            provider: person.provider.clone(),
+            key: person.key.clone(),
+            passwd: passwd.clone(),
+            fetched_at: unix_now(),
+            gone: false,
+        };
+        let changed = self.store.put_person(&known, &groups).map_err(internal)?;
+        Ok((passwd, changed))
+    }
+
+    /// The gid that is not her own group's number: the directory's, or that of the common primary
+    /// group. Whether she gets a group of her own.
+    async fn primary_gid(&self, person: &Person, local: &LocalAccounts) -> Result<(bool, Option<u32>), Denied> {
+        if let Some(said) = person.gid {
+            let gid = self.idmap.by_directory(said)?.id;
+            if let Some(owner) = self.foreign_owner(gid, &person.provider)? {
+                let detail = format!("gid {gid} is that of the group {owner}");
+                self.audit_refused(&person.provider, person.name.as_str(), "foreign-gid", Some(detail.clone()));
+                return Err(Denied::because(Reason::EntryRefused, detail));
+            }
+            return Ok((false, Some(gid)));
+        }
+        Ok((self.rules.primary_group.is_none(), self.common_gid(local).await?))
+    }
+
+    /// The gid of the common primary group; `None` if everybody has one of her own.
+    pub(super) async fn common_gid(&self, local: &LocalAccounts) -> Result<Option<u32>, Denied> {
+        let Some(common) = &self.rules.primary_group else { return Ok(None) };
+        match self.group_id(builtin::NAME, common, local).await? {
+            Some(gid) => Ok(Some(gid)),
+            None => Err(Denied::because(Reason::NoId, format!("the primary group {} is refused", common.name))),
+        }
+    }
+
+    /// The first login binds a name to a key; another key with that name is refused: a recycled
+    /// name or e-mail address must not inherit a home. Another name with that key is a rename,
+    /// which is believed of a directory, whose administrator decides on names, and not of an
+    /// identity provider, where many can change their own. Whether she is seen for the first time.
+    async fn check_binding(&self, person: &Person, local: &LocalAccounts) -> Result<bool, Denied> {
+        if person.key.subject.is_empty() || person.key.issuer.is_empty() {
+            return Err(Denied::because(Reason::EntryRefused, "the provider gives no key for her"));
+        }
+        let name = person.name.as_str();
+        let bound = self.store.key_of(name).map_err(internal)?;
+        if bound.is_some_and(|key| key != person.key) {
+            return Err(Denied::because(Reason::NameTaken, "the name is bound to another key"));
+        }
+        let Some(old) = self.store.name_of_key(&person.key).map_err(internal)?.filter(|old| old != name) else {
+            return Ok(self.store.person(name).map_err(internal)?.is_none());
+        };
+        let by_directory = self.provider(&person.provider).is_some_and(|p| p.method() == Method::Password);
+        if !by_directory || local.has_user(name.as_bytes()) {
+            return Err(Denied::because(Reason::NameTaken, format!("her key is bound to the name {old}")));
+        }
+        self.rename(&person.provider, &old, name).await?;
+        Ok(false)
+    }
+
+    /// Gives ids, binding and memberships of `old` to `new`.
+    pub(super) async fn rename(&self, provider: &str, old: &str, new: &str) -> Result<(), Denied> {
+        if !self.idmap.rename_user(old, new).await? {
+            return Err(Denied::because(Reason::NameTaken, format!("{old} cannot become {new}, which is taken")));
+        }
+        self.audit.log(Event {
+            event: "renamed",
+            result: Outcome::Ok,
+            backend: Some(provider.into()),
+            user: Some(new.into()),
+            reason: "ok",
+            detail: Some(format!("was {old}; ids and binding stay, the home does not move by itself")),
+            ..Event::default()
+        });
+        Ok(())
+    }
+
+    /// A group's gid, or `None` if the group is refused. An error if that cannot be known now.
+    async fn group_id(&self, provider: &str, claim: &GroupClaim, local: &LocalAccounts) -> Result<Option<u32>, Denied> {
+        let name = claim.name.as_str();
+        let vet = |gid| {
+            entry::vet_group(name.as_bytes(), gid, local)
+                .inspect_err(|r| self.audit_refused(provider, name, r.reason(), Some(format!("group, gid {gid}"))))
+                .is_ok()
+        };
+        let fixed = self.idmap.fixed(IdKind::Group, name, claim.gid)?;
+        if !vet(fixed.map_or(u32::MAX - 1, |f| f.id)) {
+            return Ok(None);
+        }
+        if let Some(owner) = self.group_owner(provider, claim) {
+            self.audit_refused(provider, name, "name-taken", Some(format!("group, belongs to {owner}")));
+            return Ok(None);
+        }
+        let reserved = self.provisional.reserved("");
+        let avoid = |id| reserved.contains(&id) || local.has_uid(id) || local.has_gid(id);
+        match self.idmap.group(name, fixed, &avoid).await {
+            Ok(given) => {
+                if given.collided {
+                    self.collision(provider, name, Some(format!("gid {} is not the first candidate", given.id)));
+                }
+                Ok(vet(given.id).then_some(given.id))
+            }
+            Err(d) if d.reason == Reason::NoId => {
+                self.collision(provider, name, d.detail);
+                Ok(None)
+            }
+            Err(d) => Err(d),
+        }
+    }
+
+    /// Whose a group's name is, if not `provider`'s: the provider that had it first, or the person
+    /// whose own group it is. No directory joins its people to another's groups by a name.
+    fn group_owner(&self, provider: &str, claim: &GroupClaim) -> Option<String> {
+        let name = claim.name.as_str();
+        let known = self.store.group(name).ok().flatten();
+        if let Some(k) = known.filter(|k| k.provider != provider && self.provider(&k.provider).is_some()) {
+            return Some(k.provider);
+        }
+        let private = claim.gid.is_none() && self.store.id_of(IdKind::User, name).is_ok_and(|id| id.is_some());
+        private.then(|| format!("the person {name}"))
+    }
+
+    /// The group that has a primary gid already, if it is another provider's.
+    fn foreign_owner(&self, gid: u32, provider: &str) -> Result<Option<String>, Denied> {
+        let group = self.store.group_by_gid(gid).map_err(internal)?;
+        let named = group.filter(|g| g.provider != provider && self.provider(&g.provider).is_some());
+        if let Some(g) = named {
+            return Ok(Some(g.group.name));
+        }
+        // The own group of somebody that has no name, since another group has hers.
+        Ok(self.store.name_of_id(IdKind::Group, gid).map_err(internal)?.filter(|n| n.starts_with('~')))
+    }
+
+    pub(super) fn collision(&self, provider: &str, name: &str, detail: Option<String>) {
+        self.audit.log(Event {
+            event: "id-collision",
+            result: Outcome::Error,
+            backend: Some(provider.into()),
+            user: Some(name.into()),
+            reason: "id-collision",
+            detail,
+            ..Event::default()
+        });
+    }
+
+    pub(super) async fn take_in(&self, person: &Person) -> Result<Passwd, LookupError> {
+        match self.absorb(person).await {
+            Ok((passwd, changed)) => {
+                if changed {
+                    self.publishing.publish().await;
+                }
+                Ok(passwd)
+            }
+            // An entry that is refused is nobody's, for good; a fault of ours is not.
+            Err(d) if matches!(d.reason, Reason::Internal | Reason::RegistryUnavailable) => {
+                Err(LookupError::Unavailable)
+            }
+            Err(_) => Err(LookupError::NoSuchEntry),
+        }
+    }
+
+    pub(super) async fn take_in_group(
+        &self,
+        provider: &str,
+        claim: &GroupClaim,
+        members: Vec<String>,
+    ) -> Result<Group, LookupError> {
+        let local = LocalAccounts::read();
+        let gid = self.group_id(provider, claim, &local).await.map_err(|_| LookupError::Unavailable)?;
+        let gid = gid.ok_or(LookupError::NoSuchEntry)?;
+        let group = Group { name: claim.name.as_str().into(), gid, members };
+        let known = KnownGroup { provider: provider.into(), group, fetched_at: unix_now() };
+        if self.store.put_group(&known).map_err(unavailable)? {
+            self.publishing.publish().await;
+        }
+        let stored = self.store.group(claim.name.as_str()).map_err(unavailable)?;
+        stored.map(|k| k.group).ok_or(LookupError::NoSuchEntry)
+    }
+
+    /// Her directory no longer has her.
+    pub(super) async fn forget(&self, name: &str) {
+        if self.store.mark_gone(name).unwrap_or(false) {
+            self.publishing.publish().await;
+        }
+    }
+}
