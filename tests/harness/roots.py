@@ -149,4 +149,6 @@ chmod -R go+rX /opt
 # slapd's own first database is not ours: the harness brings its configuration.
 SERVERS = chroot_layer("servers", [BASE, OIDC], _INSTALL + "slapd ldap-utils openssl procps\nrm -rf /var/lib/ldap/*\n")
 
-ALL = (BASE, BOX, VENV, NODE, CHP, OIDC, HUB, SERVERS)
+PEERS = chroot_layer("peers", [BOX], _INSTALL + "nslcd libnss-ldapd sssd-ldap libnss-sss python3-minimal\n")
+
+ALL = (BASE, BOX, VENV, NODE, CHP, OIDC, HUB, SERVERS, PEERS)

@@ -43,6 +43,11 @@ include /etc/ldap/schema/core.schema
 include /etc/ldap/schema/cosine.schema
 include /etc/ldap/schema/nis.schema
 include /etc/ldap/schema/inetorgperson.schema
+# Active Directory's, as it defines them: what ids are computed from.
+attributetype ( 1.2.840.113556.1.4.146 NAME 'objectSid' EQUALITY octetStringMatch
+ SYNTAX 1.3.6.1.4.1.1466.115.121.1.40 SINGLE-VALUE )
+attributetype ( 1.2.840.113556.1.4.98 NAME 'primaryGroupID' EQUALITY integerMatch
+ SYNTAX 1.3.6.1.4.1.1466.115.121.1.27 SINGLE-VALUE )
 modulepath /usr/lib/ldap
 moduleload back_mdb
 moduleload ppolicy
@@ -173,6 +178,9 @@ class Slapd:
 
     def delete(self, dn: str) -> None:
         self._ldap("ldapdelete", dn)
+
+    def delete_tree(self, dn: str) -> None:
+        self._ldap("ldapdelete", "-r", dn)
 
     def search(self, filter: str, *attributes: str) -> str:
         return self._ldap("ldapsearch", "-LLL", "-o", "ldif_wrap=no", "-b", BASE, filter, *attributes).stdout
