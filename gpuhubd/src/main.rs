@@ -38,6 +38,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
+    one_arena();
     let options = match options(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(text) => {
@@ -100,6 +101,17 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         }
     }
     Ok(o)
+}
+
+/// One heap for all threads. glibc gives each thread one of its own (mallopt(3), M_ARENA_MAX), which
+/// keeps what was once used there: 6 MB of a broker with 10,000 people, 25 of one with 100,000.
+#[allow(unsafe_code)] // mallopt(3), which no crate offers
+fn one_arena() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt(3) takes two numbers; no thread has been started.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
 }
 
 /// The configured providers. The one place that names concrete ones.
@@ -168,7 +180,7 @@ async fn serve(mut config: Config, paths: &Paths, listener: std::os::unix::net::
     let rule = PasswordRule { min_length: config.builtin.min_length, min_classes: config.builtin.min_classes };
     let registry = config.ids.registry()?.map(Arc::new);
     let idmap = Idmap::new(store.clone(), config.ids.uid_range(), registry);
-    let mut all: Vec<Arc<dyn Provider>> = vec![Arc::new(BuiltinProvider::new(store.clone(), &config.builtin)?)];
+    let mut all: Vec<Arc<dyn Provider>> = vec![Arc::new(BuiltinProvider::new(store.clone(), &config.builtin))];
     all.extend(providers(std::mem::take(&mut config.providers))?);
     let providers = all;
     let complete = providers.iter().all(|p| p.is_complete());

@@ -15,7 +15,7 @@ pub fn certificates(pem: &[u8]) -> Vec<CertificateDer<'static>> {
 pub fn client_config(ca_file: Option<&str>) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     // Images without ca-certificates are usual; then only the configured CA is trusted.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots.add_parsable_certificates(system());
     if let Some(path) = ca_file {
         let pem = std::fs::read(path).map_err(|e| format!("ca_file {path} cannot be read: {e}"))?;
         let (added, _) = roots.add_parsable_certificates(certificates(&pem));
@@ -30,4 +30,31 @@ pub fn client_config(ca_file: Option<&str>) -> Result<Arc<ClientConfig>, String>
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Arc::new(config))
+}
+
+/// Where distributions keep the whole store in one file. To read the files of the single CAs beside it
+/// as well, as the crate does, takes ten times as long, at every start.
+const BUNDLES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
+
+/// The system's CA store.
+fn system() -> Vec<CertificateDer<'static>> {
+    let elsewhere = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
+    let bundle = if elsewhere { None } else { BUNDLES.iter().find_map(|path| std::fs::read(path).ok()) };
+    match bundle.map(|pem| certificates(&pem)) {
+        Some(found) if !found.is_empty() => found,
+        _ => rustls_native_certs::load_native_certs().certs,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_one_file_has_what_the_directory_has() {
+        let all = rustls_native_certs::load_native_certs().certs;
+        let ours = system();
+        assert!(!all.is_empty(), "ca-certificates is not installed");
+        assert!(all.iter().all(|ca| ours.contains(ca)), "{} of {}", ours.len(), all.len());
+    }
 }
