@@ -6,28 +6,25 @@ rounds, since the machine is never quiet. Results go to bench/results/nss.jsonl,
 bench/README.md between their markers. QUICK=1 goes round once.
 """
 
-import json
 import os
 import pathlib
 import signal
-import statistics
 import subprocess
 import sys
 import time
 
 BENCH = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(BENCH.parent / "tests"))
+sys.path[:0] = [str(BENCH.parent / "tests"), str(BENCH / "nss")]
 
 from harness import layers, product, roots  # noqa: E402
 from harness.box import Box, wait_until  # noqa: E402
 from harness.lan import Lan  # noqa: E402
 from harness.places import say  # noqa: E402
+from results import OPS, SETS, Results  # noqa: E402
 
 PEERS = "slapd ldap-utils nslcd libnss-ldapd nscd sssd-ldap sssd-common libnss-sss gcc libc6-dev python3-minimal"
 USERS, GROUPS, MEMBERS = 10_000, 1_000, 50
 BASE = "dc=example,dc=net"
-OPS = ("pwnam", "pwuid", "grnam", "grgid", "grouplist")
-SETS = ("hot", "names", "absent")
 ROUNDS = 1 if os.environ.get("QUICK") else 3
 
 _SLAPD = f"""
@@ -120,15 +117,8 @@ SYSTEMS = [
 class Bench:
     def __init__(self, lan: Lan, root: layers.Recipe):
         self.box = Box(lan, root.stack(), "bench")
-        self.results: list[dict] = []
-        self.values: dict[tuple, list[float]] = {}
-
-    def note(self, system: str, case: str, value: float, unit: str, metric: str = "median", threads: int = 1) -> None:
-        self.values.setdefault((system, case, threads, metric, unit), []).append(value)
-
-    def value(self, system: str, case: str, metric: str = "median", threads: int = 1) -> float | None:
-        found = [v for (s, c, t, m, _), v in self.values.items() if (s, c, t, m) == (system, case, threads, metric)]
-        return statistics.median(found[0]) if found else None
+        self.results = Results(SYSTEMS, ROUNDS)
+        self.note = self.results.note
 
     # ---- what is measured against ----------------------------------------------------------------
 
@@ -138,8 +128,9 @@ class Bench:
         box.run("chown nslcd /run/nslcd")
         for module in ("floor", "gpuhub", "ldap", "sss", "files"):
             box.write_file(f"/bench/nsswitch.{module}", f"passwd: {module}\ngroup: {module}\nhosts: files\n")
-        for name in ("lookups.c", "floor.c"):
-            box.write_file(f"/bench/{name}", (BENCH / "nss" / name).read_text())
+        for file in (BENCH / "nss").iterdir():
+            if file.is_file():
+                box.write_file(f"/bench/{file.name}", file.read_text())
         box.run("cd /bench && gcc -O2 -Wall -pthread -o lookups lookups.c && gcc -O2 -Wall -fPIC -shared "
                 "-Wl,-soname,libnss_floor.so.2 -o /usr/lib/$(gcc -print-multiarch)/libnss_floor.so.2 floor.c")
         target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", BENCH.parent / "target"))
@@ -247,22 +238,17 @@ class Bench:
                     ("getent passwd", system, ["getent", "passwd"])):
                 if case == "getent passwd" and system is SSSD:
                     continue        # it does not enumerate, by its own advice
-                times = []
-                for _ in range(3 if ROUNDS == 1 else 5):
-                    start = time.perf_counter()
-                    out = which.run(box, argv).stdout
-                    times.append((time.perf_counter() - start) * 1000)
+                out = which.run(box, argv).stdout
                 least = {"id, 50 groups": 1, "ls -l, 1000 owners": 1000, "getent passwd": USERS}[case]
                 if len(out.splitlines()) < least:
                     raise AssertionError(f"{system.name}: {case} said {len(out.splitlines())} lines")
-                self.note(system.name, case, statistics.median(times), "ms")
-        empty = System("nothing", "files")
-        times = []
-        for _ in range(10):
-            start = time.perf_counter()
-            empty.run(box, ["true"])
-            times.append((time.perf_counter() - start) * 1000)
-        self.note("nothing", "true", statistics.median(times), "ms")
+                self.note(system.name, case, self.script(which, "time_command.py", "7", *argv)[0], "ms")
+        self.note("nothing", "true", self.script(System("nothing", "files"), "time_command.py", "20", "true")[0], "ms")
+
+    def script(self, system: System, name: str, *arguments: str, timeout: float = 300) -> list[float]:
+        """The numbers that one of bench/nss/*.py prints, run as that system's process."""
+        done = system.run(self.box, ["/usr/bin/python3", f"/bench/{name}", *arguments], timeout=timeout)
+        return [float(word) for word in done.stdout.split()]
 
     def pss(self, *names: str) -> float:
         """Of all processes with these names, in MB."""
@@ -277,9 +263,7 @@ class Bench:
         self.note("nslcd", "memory", self.pss("nslcd"), "MB", "pss")
         self.note("nslcd+nscd", "memory", self.pss("nslcd", "nscd"), "MB", "pss")
         self.note("sssd", "memory", self.pss("sssd", "sssd_be", "sssd_nss"), "MB", "pss")
-        reader = self.box.popen(GPUHUB.command(["/usr/bin/python3", "-c", _READER]), stdout=subprocess.PIPE, text=True)
-        self.note("gpuhub", "reader's private memory", float(reader.stdout.readline()), "KiB", "private")
-        reader.wait()
+        self.note("gpuhub", "reader's private memory", self.script(GPUHUB, "reader.py")[0], "KiB", "private")
 
     def faults(self) -> None:
         """A known and an unknown name with slapd stopped, and with nobody at its port."""
@@ -299,167 +283,47 @@ class Bench:
                     wait_until(lambda: system.run(self.box, ["getent", "passwd", "u00011"], check=False).returncode == 0,
                                f"{name} to recover", 180)
 
-    def brokers(self) -> None:
-        """The broker's own memory and start, with people that it already knows."""
+    def starts(self) -> None:
+        """Each daemon from its start to the first name, all with whatever they keep on disk."""
         box = self.box
+        for name, system, programs, argv in (
+                ("nslcd", NSLCD, ("nslcd",), ["/usr/sbin/nslcd", "-n"]),
+                ("sssd", SSSD, ("sssd", "sssd_be", "sssd_nss"), ["/usr/sbin/sssd", "-i"]),
+                ("gpuhub", GPUHUB_LDAP, ("gpuhubd",), ["/usr/sbin/gpuhubd", "--foreground"])):
+            for program in programs:
+                box.stop(program)
+            for _ in range(ROUNDS):
+                self.note(name, "start to the first name", self.script(system, "start_peer.py", "u00010", *argv)[0], "ms")
+                for program in programs:
+                    wait_until(lambda: not box.pids(program), f"{program} to end", 30)
+            box.popen(argv, log=name)
+            wait_until(lambda: system.run(box, ["getent", "passwd", "u00010"], check=False).returncode == 0, name, 60)
+
+    def brokers(self) -> None:
+        """The broker alone, with people that it already knows: memory, start, and what a change costs."""
+        box, plain = self.box, System("gpuhub", "gpuhub")
         box.stop("gpuhubd")
-        schema = box.run(["/usr/bin/python3", "-c", _FILL, "schema"]).stdout
-        del schema
-        for people in (10_000, 100_000):
-            box.run(["/usr/bin/python3", "-c", _FILL, str(people)], timeout=120)
-            inode = box.run("stat -c %i /run/gpuhub/snapshot", check=False).stdout
-            first = box.start_broker()
-            wait_until(lambda: box.run("stat -c %i /run/gpuhub/snapshot", check=False).stdout != inode,
-                       "the whole snapshot", 60, first)
+        for people in (1_000, 10_000, 100_000, *([] if ROUNDS == 1 else [1_000_000])):
+            say(f"the broker with {people} people")
+            self.script(plain, "fill_store.py", str(people), timeout=900)
+            whole, ran = self.script(plain, "start_broker.py", "whole", timeout=300)
+            self.note("gpuhub", f"whole file: until seen, {people} people", whole, "ms")
+            self.note("gpuhub", f"whole file: broker's processor, {people} people", ran, "ms")
+            if people in (10_000, 100_000):
+                for _ in range(3 if ROUNDS == 1 else 9):
+                    took = self.script(plain, "start_broker.py")[0]
+                    self.note("gpuhub", f"start to first answer, {people} people", took, "ms")
+            inode = box.out("stat -c %i /run/gpuhub/snapshot")
+            process = box.start_broker()
+            wait_until(lambda: box.out("stat -c %i /run/gpuhub/snapshot") != inode, "the whole snapshot", 300, process)
             time.sleep(2)
-            memory = self.pss("gpuhubd")
+            if people in (10_000, 100_000):
+                self.note("gpuhub", f"broker's memory, {people} people", self.pss("gpuhubd"), "MB", "pss")
+            seen, last, ran, wrote = self.script(plain, "change_one.py", str(people), "200")
+            for what, value, unit in (("seen", seen, "ms"), ("seen at the latest", last, "ms"),
+                                      ("broker's processor", ran, "ms"), ("bytes written", wrote, "bytes")):
+                self.note("gpuhub", f"changed: {what}, {people} people", value, unit)
             box.stop("gpuhubd")
-            times = [float(box.run(["/usr/bin/python3", "-c", _START]).stdout) for _ in range(3 if ROUNDS == 1 else 9)]
-            self.note("gpuhub", f"broker's memory, {people} people", memory, "MB", "pss")
-            self.note("gpuhub", f"start to first answer, {people} people", statistics.median(times), "ms")
-
-    # ---- what is told ----------------------------------------------------------------------------
-
-    def write(self) -> None:
-        results = BENCH / "results"
-        results.mkdir(exist_ok=True)
-        with open(results / "nss.jsonl", "w") as out:
-            for (system, case, threads, metric, unit), values in self.values.items():
-                line = {"bench": "nss", "system": system, "case": case, "threads": threads, "metric": metric,
-                        "unit": unit, "value": round(statistics.median(values), 1)}
-                out.write(json.dumps(line) + "\n")
-        readme = BENCH / "README.md"
-        text = readme.read_text()
-        begin, end = "<!-- bench-nss -->\n", "<!-- /bench-nss -->"
-        head, _, rest = text.partition(begin)
-        _, _, tail = rest.partition(end)
-        readme.write_text(head + begin + self.tables() + end + tail)
-
-    def tables(self) -> str:
-        cpu = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
-        memory = int(open("/proc/meminfo").readline().split()[1]) // 1024
-        out = [f"{time.strftime('%Y-%m-%d')}; {cpu}, {os.cpu_count()} cores, {memory} MiB; Linux {os.uname().release}; "
-               f"load {os.getloadavg()[0]:.1f} at the end; {ROUNDS} round(s).\n"]
-        for set_ in SETS:
-            rows = [[s.name, *(self.cell(s.name, f"{op}:{set_}") for op in OPS)] for s in SYSTEMS if set_ in s.sets]
-            out.append(f"**{set_}**, one thread, ns a call (times the floor):\n")
-            out.append(table(["", *OPS], rows))
-        rows = []
-        for s in SYSTEMS:
-            one, two = self.value(s.name, "pwnam:hot"), self.value(s.name, "pwnam:hot", threads=2)
-            p99 = self.value(s.name, "pwnam:hot", "p99")
-            rows.append([s.name, number(p99), number(self.value(s.name, "pwnam:hot", "p99", 2)), number(two),
-                         f"{2 * one / two:.2f}"])
-        out.append("**Two threads**, getpwnam hot: p99 of one and of two threads (single calls, the clock's own "
-                   "cost included), ns a call of each of two, and calls a second beside one thread's:\n")
-        out.append(table(["", "p99, 1", "p99, 2", "ns, 2", "scale"], rows))
-        for title, unit in (("Whole commands, ms", "ms"), ("Memory, start and faults", None)):
-            picked = [(k, v) for k, v in self.values.items() if k[4] != "ns"
-                      and ((k[1] in _COMMANDS) if unit else (k[1] not in _COMMANDS))]
-            out.append(f"**{title}**\n")
-            out.append(table(["case", "system", "", ""], sorted(
-                [k[1], k[0], f"{statistics.median(v):.1f} {k[4]}", k[3] if k[3] != "median" else ""]
-                for k, v in picked)))
-        out.append("**Aims**\n")
-        out.append(table(["aim", "measured", ""], self.aims()))
-        return "\n".join(out)
-
-    def cell(self, system: str, case: str) -> str:
-        value, floor = self.value(system, case), self.value("floor", case)
-        return f"{number(value)} ({value / floor:.2g})"
-
-    def aims(self) -> list[list[str]]:
-        def above(system: str, case: str, base: str | None = None) -> float:
-            return self.value(system, case) - self.value("floor", base or case)
-
-        aims = []
-        for system, limit in (("gpuhub", 250), ("gpuhub-1M", 400)):
-            for case in ("pwnam:hot", "pwnam:absent", "pwuid:hot", "grnam:hot", "grouplist:hot"):
-                aims.append((f"{system} {case} within {limit} ns of the floor", above(system, case), limit, "ns"))
-        aims.append(("getgrouplist of 50 groups within 500 ns of the floor", above("gpuhub", "grouplist-50:hot"), 500, "ns"))
-        scale = {s: 2 * self.value(s, "pwnam:hot") / self.value(s, "pwnam:hot", threads=2) for s in ("floor", "gpuhub")}
-        aims.append(("two threads scale as the floor does: its scale less ours", scale["floor"] - scale["gpuhub"], 0.1, ""))
-        for people, memory, start in ((10_000, 10, 20), (100_000, 64, 100)):
-            aims.append((f"broker's memory with {people} people", self.value("gpuhub", f"broker's memory, {people} people", "pss"), memory, "MB"))
-            aims.append((f"start to first answer with {people} people", self.value("gpuhub", f"start to first answer, {people} people"), start, "ms"))
-        aims.append(("a reader's private memory", self.value("gpuhub", "reader's private memory", "private"), 64, "KiB"))
-        return [[what, f"{value:.1f} {unit} (aim {limit})", "met" if value <= limit else "**missed**"]
-                for what, value, limit, unit in aims]
-
-
-_COMMANDS = ("id, 50 groups", "ls -l, 1000 owners", "getent passwd", "true")
-
-# Memory that lookups cost a process: what all its mappings but the shared snapshot have of their own after
-# ten thousand of them, less what they had after the first hundred, which loaded the library.
-_READER = """
-import pwd
-def private():
-    total, count = 0, True
-    for line in open('/proc/self/smaps'):
-        if '-' in line.split()[0]: count = not line.rstrip().endswith('/snapshot')
-        elif count and line.startswith(('Private_Dirty', 'Private_Clean')): total += int(line.split()[1])
-    return total
-def ask(first, last):
-    for i in range(first, last): pwd.getpwnam('u%05d' % i)
-private(); ask(0, 100)
-before = private()
-ask(100, 10000)
-print(private() - before)
-"""
-
-# From exec(2) of the broker to its first answer, in ms.
-_START = """
-import json, socket, subprocess, time
-request = json.dumps({'version': 1, 'method': 'io.gpuhub.Broker.GetUser', 'parameters': {'name': 'p0000007', 'login': False}})
-start = time.perf_counter()
-broker = subprocess.Popen(['/usr/sbin/gpuhubd', '--foreground'], stderr=subprocess.DEVNULL)
-while True:
-    try:
-        s = socket.socket(socket.AF_UNIX)
-        s.connect('/run/gpuhub/broker.sock')
-        s.sendall(request.encode() + bytes(1))
-        reply = b''
-        while not reply.endswith(bytes(1)):
-            reply += s.recv(65536)
-        break
-    except (ConnectionError, FileNotFoundError):
-        time.sleep(0.0005)
-took = time.perf_counter() - start
-assert json.loads(reply[:-1])['parameters']['user']['uid'] == 1000000007, reply
-time.sleep(1)
-broker.terminate()
-broker.wait()
-print(took * 1000)
-"""
-
-# People that a directory told of an hour ago, straight into the store of a broker that is not running.
-_FILL = """
-import sqlite3, sys, time
-db = sqlite3.connect('/var/lib/gpuhub/store.db')
-if sys.argv[1] != 'schema':
-    now = int(time.time())
-    for t in ('people', 'ids', 'members', 'groups'): db.execute('DELETE FROM ' + t)
-    for n in range(int(sys.argv[1])):
-        name, uid = 'p%07d' % n, 1000000000 + n
-        db.execute('INSERT INTO people VALUES (?,?,?,?,?,?,?,?,?,?,0)',
-            (name, 'lab', 'lab', str(n), uid, uid, 'Person %d' % n, '/home/' + name, '/bin/bash', now))
-        for kind in ('user', 'group'):
-            db.execute('INSERT INTO ids (kind, id, name, source, given_at) VALUES (?,?,?,?,?)', (kind, uid, name, 'computed', now))
-        db.execute('INSERT INTO groups VALUES (?,?,?,0)', (name, uid, 'builtin'))
-        for g in range(n % 5): db.execute('INSERT INTO members VALUES (?,?,?)', ('g%04d' % ((n + g) % 1000), name, 'claim'))
-    for g in range(1000): db.execute('INSERT INTO groups VALUES (?,?,?,?)', ('g%04d' % g, 1500000000 + g, 'lab', now))
-    db.execute('UPDATE meta SET generation = generation + 1')
-    db.commit()
-"""
-
-
-def number(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(row) + " |\n" for row in lines)
 
 
 def main() -> None:
@@ -476,13 +340,13 @@ def main() -> None:
         say("whole commands, memory")
         bench.commands()
         bench.memory()
-        say("the broker alone")
-        bench.brokers()
-        bench.box.start_broker()
+        say("starts")
+        bench.starts()
         say("a directory that hangs, and one that is gone")
         bench.faults()
-        bench.write()
-    print(bench.tables())
+        bench.brokers()
+        bench.results.write()
+    print(bench.results.tables())
 
 
 if __name__ == "__main__":
