@@ -8,7 +8,9 @@
 use crate::wire::{self, Call, ErrorCode, Reply, Request};
 use serde::de::DeserializeOwned;
 use std::fmt;
+use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
@@ -62,7 +64,7 @@ impl Client {
             if fd < 0 {
                 return Err(CallError::NoBroker);
             }
-            OwnedFd::from_raw_fd(fd)
+            above_stdio(OwnedFd::from_raw_fd(fd))?
         };
         // SAFETY: sockaddr_un is plain data; all-zero is a valid value of it.
         let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
@@ -90,7 +92,7 @@ impl Client {
                 // unix(7): a full backlog is EAGAIN on a non-blocking socket, and poll(2) does not help.
                 libc::EAGAIN if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
                 libc::EAGAIN => return Err(CallError::TimedOut),
-                libc::ENOENT if !run_dir_exists(path) => return Err(CallError::NeverStarted),
+                libc::ENOENT if never_started(Path::new(path)) => return Err(CallError::NeverStarted),
                 _ => return Err(CallError::NoBroker),
             }
         }
@@ -192,8 +194,26 @@ fn errno() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
-fn run_dir_exists(socket: &str) -> bool {
-    std::path::Path::new(socket).parent().is_some_and(std::path::Path::is_dir)
+/// The descriptor, or one like it: not one of the first three. In a process that has closed them,
+/// another thread's print would write into our conversation.
+fn above_stdio(socket: OwnedFd) -> Result<OwnedFd, CallError> {
+    if socket.as_raw_fd() > libc::STDERR_FILENO {
+        return Ok(socket);
+    }
+    // SAFETY: fcntl(2) takes two numbers here; a valid result is a descriptor that we own.
+    unsafe {
+        match libc::fcntl(socket.as_raw_fd(), libc::F_DUPFD_CLOEXEC, libc::STDERR_FILENO + 1) {
+            fd if fd < 0 => Err(CallError::NoBroker),
+            fd => Ok(OwnedFd::from_raw_fd(fd)),
+        }
+    }
+}
+
+/// Whether no broker was ever started here: there is no directory for what it would leave at
+/// `path`. One that cannot be looked at is no sign of that.
+pub fn never_started(path: &Path) -> bool {
+    let gone = |e: &io::Error| matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    path.parent().is_none_or(|dir| std::fs::metadata(dir).map_or_else(|e| gone(&e), |meta| !meta.is_dir()))
 }
 
 #[cfg(test)]

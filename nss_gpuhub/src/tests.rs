@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 mod from_snapshot;
 mod from_socket;
+mod quiet;
 
 thread_local! {
     static CURRENT: Cell<Option<&'static Nss>> = const { Cell::new(None) };
@@ -33,9 +34,9 @@ const NOT_FOUND: (c_int, c_int) = (0, libc::ENOENT);
 const UNAVAILABLE: (c_int, c_int) = (-1, libc::EAGAIN);
 const TOO_SMALL: (c_int, c_int) = (-2, libc::ERANGE);
 
-fn local() -> LocalAccounts {
+fn local() -> std::io::Result<LocalAccounts> {
     let passwd = "root:x:0:0::/root:/bin/sh\nubuntu:x:1500:1500::/home/ubuntu:/bin/sh\n";
-    LocalAccounts::from_texts(passwd, "video:x:44:\nubuntu:x:1500:\n", "44\n")
+    Ok(LocalAccounts::from_texts(passwd, "video:x:44:\nubuntu:x:1500:\n", "44\n"))
 }
 
 fn named(name: &[u8]) -> Name {

@@ -164,7 +164,8 @@ fn make_ready(context: &Context, ready: &Ready) -> Result<(), Failure> {
     if ready.user.name != context.user {
         return Err(Failure::Entry("another-name"));
     }
-    ready.user.vet(&LocalAccounts::read()).map_err(|refusal| Failure::Entry(refusal.reason()))?;
+    let local = LocalAccounts::try_read().map_err(|_| Failure::Entry("passwd-unreadable"))?;
+    ready.user.vet(&local).map_err(|refusal| Failure::Entry(refusal.reason()))?;
     match &ready.home {
         Some(plan) => home::ensure(&ready.user, plan).map_err(Failure::Home),
         None => Ok(()),
