@@ -56,4 +56,6 @@ pub fn now_ms() -> u64 {
 }
 
 #[cfg(test)]
+mod stress_tests;
+#[cfg(test)]
 mod tests;

@@ -375,36 +375,6 @@ fn replace_for(publisher: &mut Publisher, time: Duration) -> u64 {
 }
 
 #[test]
-fn replaced_under_readers() {
-    let place = Place::new("stress");
-    let mut publisher = Publisher::open(place.path());
-    publisher.publish(&encode(&content(1), Room::None).unwrap(), now_ms() + VALIDITY_MS).unwrap();
-    let stop = AtomicBool::new(false);
-    let reader = place.reader;
-    let newest = std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                let mut last = 0u64;
-                while !stop.load(Ordering::Relaxed) {
-                    let Answer::Found(generation) = gecos_of(reader, "alice") else { panic!("alice is missing") };
-                    let generation = generation.parse().expect("torn");
-                    assert!(generation >= last, "{generation} after {last}");
-                    last = generation;
-                    assert!(matches!(gecos_of(reader, "bob"), Answer::Absent | Answer::Unknown));
-                }
-            });
-        }
-        let newest = replace_for(&mut publisher, Duration::from_secs(2));
-        stop.store(true, Ordering::Relaxed);
-        newest
-    });
-    assert_eq!(place.gecos_of("alice"), Answer::Found(newest.to_string()));
-    std::thread::sleep(Duration::from_millis(20));
-    assert_eq!(place.gecos_of("alice"), Answer::Found(newest.to_string()));
-    assert_eq!(place.maps(), 2, "after {newest} replacements");
-}
-
-#[test]
 fn a_reader_that_never_ends_costs_no_memory() {
     let place = Place::new("stuck");
     let mut publisher = Publisher::open(place.path());
