@@ -277,4 +277,46 @@ mod tests {
         assert_eq!(gone("/nonexistent/gpuhub/broker.sock"), Some(CallError::NeverStarted));
         assert_eq!(gone("/tmp/no-such-gpuhub.sock"), Some(CallError::NoBroker));
     }
+
+    #[test]
+    fn the_socket_is_above_stdio_and_closed_on_exec() {
+        let (path, thread) = answering(b"{\"error\":\"io.gpuhub.Broker.Unavailable\"}\0");
+        // SAFETY: fork(2), close_range(2), alarm(2), _exit(2) take no pointers, fcntl(2) neither,
+        // waitpid(2) writes one int. The child uses no descriptor that it closes.
+        let status = unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::alarm(10);
+                libc::close_range(0, u32::MAX, 0);
+                let client = Client::connect(path.to_str().unwrap(), Duration::from_secs(1));
+                let fd = client.as_ref().map_or(-1, |c| c.socket.as_raw_fd());
+                let flags = (libc::fcntl(fd, libc::F_GETFD), libc::fcntl(fd, libc::F_GETFL));
+                let low = (0..3).any(|fd| libc::fcntl(fd, libc::F_GETFD) != -1);
+                let answer = client.and_then(|mut c| {
+                    c.call::<Status>(Call::GetStatus(Nothing {}), Duration::from_secs(5)).map(|_| ())
+                });
+                let well = fd > 2
+                    && flags.0 & libc::FD_CLOEXEC != 0
+                    && flags.1 & libc::O_NONBLOCK != 0
+                    && !low
+                    && answer == Err(CallError::Broker(ErrorCode::Unavailable));
+                libc::_exit(i32::from(!well));
+            }
+            let mut status = 0;
+            assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+            status
+        };
+        assert_eq!(status, 0);
+        thread.join().unwrap();
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn only_a_directory_that_is_not_there_is_one_that_never_was() {
+        assert!(never_started(Path::new("/nonexistent/gpuhub/snapshot")));
+        assert!(never_started(Path::new("/etc/passwd/snapshot")));
+        assert!(!never_started(Path::new("/tmp/snapshot")));
+        // Too long a name is an error of another kind, as a directory that may not be searched is.
+        assert!(!never_started(Path::new(&format!("/{}/snapshot", "x".repeat(300)))));
+    }
 }

@@ -207,6 +207,25 @@ mod tests {
     }
 
     #[test]
+    fn no_class_of_ids_that_are_never_given_passes() {
+        let entry = |name: &str, uid, gid| {
+            let mut ready = ready(name, uid);
+            ready.user.gid = gid;
+            make_ready(&Context { user: name.into(), ..Context::default() }, &ready)
+        };
+        assert!(entry("alice", 20001, 20001).is_ok());
+        for id in gpuhub_common::id::NEVER.into_iter().flat_map(|(first, last)| [first, first.midpoint(last), last]) {
+            assert!(matches!(entry("alice", id, 20001), Err(Failure::Entry("bad-id"))), "uid {id}");
+            assert!(matches!(entry("alice", 20001, id), Err(Failure::Entry("bad-id"))), "gid {id}");
+        }
+        // This machine's own: root's name with an id that were allowed, too.
+        assert!(matches!(entry("root", 20001, 20001), Err(Failure::Entry("local-name"))));
+        for name in ["", "-alice", ".alice", "1000", "a:b", "a/b", "a\nb", "a b"] {
+            assert!(matches!(entry(name, 20001, 20001), Err(Failure::Entry("bad-name"))), "{name:?}");
+        }
+    }
+
+    #[test]
     fn session_ids() {
         assert!(is_session_id("a1-B_2.c"));
         for bad in ["", "a b", "a\nb", "a=b\0", "é", &"x".repeat(65)] {

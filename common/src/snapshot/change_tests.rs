@@ -3,7 +3,7 @@
 use super::*;
 use crate::entry::Passwd;
 use crate::local::LocalAccounts;
-use crate::snapshot::tests::{Chance, group, user};
+use crate::snapshot::tests::{Chance, directory, group, user};
 use crate::snapshot::{Content, Lookup, Mapping, Prepared, Publisher, Room, VALIDITY_MS, encode, now_ms};
 use std::path::PathBuf;
 
@@ -12,10 +12,7 @@ struct Dir(PathBuf);
 
 impl Dir {
     fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("gpuhub-change-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir(&dir).unwrap();
-        Self(dir)
+        Self(directory(&format!("change-{name}")))
     }
 
     fn path(&self) -> PathBuf {

@@ -56,6 +56,8 @@ pub fn now_ms() -> u64 {
 }
 
 #[cfg(test)]
+mod never_tests;
+#[cfg(test)]
 mod stress_tests;
 #[cfg(test)]
 mod tests;

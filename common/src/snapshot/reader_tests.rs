@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::entry::{Group, Passwd};
+use crate::snapshot::tests::directory;
 use crate::snapshot::{Content, MAX_VALIDITY_MS, Published, Publisher, Room, SnapshotUser, VALIDITY_MS, encode};
 use std::mem::MaybeUninit;
 use std::path::PathBuf;
@@ -51,9 +52,7 @@ struct Place {
 
 impl Place {
     fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("gpuhub-reader-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir(&dir).unwrap();
+        let dir = directory(&format!("reader-{name}"));
         let path: &'static str = dir.join("snapshot").to_str().unwrap().to_owned().leak();
         Self { dir, path, reader: Box::leak(Box::new(Reader::with_local(path, local))) }
     }

@@ -6,13 +6,13 @@
 //!     GPUHUB_STRESS_SECONDS=60 cargo test --release -p gpuhub-common stress -- --nocapture
 #![allow(unsafe_code)] // fork(2)
 
-use super::tests::Chance;
+use super::tests::{Chance, directory};
 use super::*;
 use crate::entry::{Group, Passwd};
 use crate::local::LocalAccounts;
 use std::io;
 use std::mem::MaybeUninit;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
@@ -229,21 +229,11 @@ fn held(path: &Path) -> (usize, usize, u64) {
     (maps.lines().filter(|l| l.contains(path)).count(), of_it.count(), private.unwrap())
 }
 
-/// In memory, as a run directory is: fsync(2) of a disk would be what is measured.
-fn directory() -> PathBuf {
-    let shm = Path::new("/dev/shm");
-    let dir = if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
-    let dir = dir.join(format!("gpuhub-stress-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&dir);
-    std::fs::create_dir(&dir).unwrap();
-    dir
-}
-
 #[test]
 fn replaced_and_changed_a_hundred_times_a_second_under_eight_readers_that_fork() {
     let seconds = std::env::var("GPUHUB_STRESS_SECONDS").ok().and_then(|s| s.parse().ok());
     let time = Duration::from_secs(seconds.unwrap_or(4));
-    let dir = directory();
+    let dir = directory("stress");
     let path: &'static str = dir.join("snapshot").to_str().unwrap().to_owned().leak();
     let reader: &'static Reader = Box::leak(Box::new(Reader::with_local(path, nobody)));
     let path = Path::new(path);
