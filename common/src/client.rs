@@ -8,7 +8,9 @@
 use crate::wire::{self, Call, ErrorCode, Reply, Request};
 use serde::de::DeserializeOwned;
 use std::fmt;
+use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
@@ -62,7 +64,7 @@ impl Client {
             if fd < 0 {
                 return Err(CallError::NoBroker);
             }
-            OwnedFd::from_raw_fd(fd)
+            above_stdio(OwnedFd::from_raw_fd(fd))?
         };
         // SAFETY: sockaddr_un is plain data; all-zero is a valid value of it.
         let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
@@ -90,7 +92,7 @@ impl Client {
                 // unix(7): a full backlog is EAGAIN on a non-blocking socket, and poll(2) does not help.
                 libc::EAGAIN if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
                 libc::EAGAIN => return Err(CallError::TimedOut),
-                libc::ENOENT if !run_dir_exists(path) => return Err(CallError::NeverStarted),
+                libc::ENOENT if never_started(Path::new(path)) => return Err(CallError::NeverStarted),
                 _ => return Err(CallError::NoBroker),
             }
         }
@@ -192,8 +194,26 @@ fn errno() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
-fn run_dir_exists(socket: &str) -> bool {
-    std::path::Path::new(socket).parent().is_some_and(std::path::Path::is_dir)
+/// The descriptor, or one like it: not one of the first three. In a process that has closed them,
+/// another thread's print would write into our conversation.
+fn above_stdio(socket: OwnedFd) -> Result<OwnedFd, CallError> {
+    if socket.as_raw_fd() > libc::STDERR_FILENO {
+        return Ok(socket);
+    }
+    // SAFETY: fcntl(2) takes two numbers here; a valid result is a descriptor that we own.
+    unsafe {
+        match libc::fcntl(socket.as_raw_fd(), libc::F_DUPFD_CLOEXEC, libc::STDERR_FILENO + 1) {
+            fd if fd < 0 => Err(CallError::NoBroker),
+            fd => Ok(OwnedFd::from_raw_fd(fd)),
+        }
+    }
+}
+
+/// Whether no broker was ever started here: there is no directory for what it would leave at
+/// `path`. One that cannot be looked at is no sign of that.
+pub fn never_started(path: &Path) -> bool {
+    let gone = |e: &io::Error| matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    path.parent().is_none_or(|dir| std::fs::metadata(dir).map_or_else(|e| gone(&e), |meta| !meta.is_dir()))
 }
 
 #[cfg(test)]
@@ -256,5 +276,47 @@ mod tests {
         let gone = |p: &str| Client::connect(p, Duration::from_millis(50)).err();
         assert_eq!(gone("/nonexistent/gpuhub/broker.sock"), Some(CallError::NeverStarted));
         assert_eq!(gone("/tmp/no-such-gpuhub.sock"), Some(CallError::NoBroker));
+    }
+
+    #[test]
+    fn the_socket_is_above_stdio_and_closed_on_exec() {
+        let (path, thread) = answering(b"{\"error\":\"io.gpuhub.Broker.Unavailable\"}\0");
+        // SAFETY: fork(2), close_range(2), alarm(2), _exit(2) take no pointers, fcntl(2) neither,
+        // waitpid(2) writes one int. The child uses no descriptor that it closes.
+        let status = unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::alarm(10);
+                libc::close_range(0, u32::MAX, 0);
+                let client = Client::connect(path.to_str().unwrap(), Duration::from_secs(1));
+                let fd = client.as_ref().map_or(-1, |c| c.socket.as_raw_fd());
+                let flags = (libc::fcntl(fd, libc::F_GETFD), libc::fcntl(fd, libc::F_GETFL));
+                let low = (0..3).any(|fd| libc::fcntl(fd, libc::F_GETFD) != -1);
+                let answer = client.and_then(|mut c| {
+                    c.call::<Status>(Call::GetStatus(Nothing {}), Duration::from_secs(5)).map(|_| ())
+                });
+                let well = fd > 2
+                    && flags.0 & libc::FD_CLOEXEC != 0
+                    && flags.1 & libc::O_NONBLOCK != 0
+                    && !low
+                    && answer == Err(CallError::Broker(ErrorCode::Unavailable));
+                libc::_exit(i32::from(!well));
+            }
+            let mut status = 0;
+            assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+            status
+        };
+        assert_eq!(status, 0);
+        thread.join().unwrap();
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn only_a_directory_that_is_not_there_is_one_that_never_was() {
+        assert!(never_started(Path::new("/nonexistent/gpuhub/snapshot")));
+        assert!(never_started(Path::new("/etc/passwd/snapshot")));
+        assert!(!never_started(Path::new("/tmp/snapshot")));
+        // Too long a name is an error of another kind, as a directory that may not be searched is.
+        assert!(!never_started(Path::new(&format!("/{}/snapshot", "x".repeat(300)))));
     }
 }

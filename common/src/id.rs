@@ -3,13 +3,19 @@
 /// Ids below this belong to the image's own system accounts (Debian policy 9.2.2: 0–999).
 pub const FIRST_PERSON: u32 = 1000;
 
-/// Whether `id` may ever be given to a person or a group of ours. Never: 0 and the system ids,
-/// systemd's dynamic users and container-internal ids (61184–65519, GHSA-6gp8-pp9v-gx45),
-/// 65534 (nobody), 65535 and 4294967295 (both `-1` to some system call).
+/// What is never given, first and last: 0 and the system ids; systemd's dynamic users and
+/// container-internal ids (GHSA-6gp8-pp9v-gx45); nobody, and `-1` to some system call; `-1` to the others.
+pub const NEVER: [(u32, u32); 4] = [(0, FIRST_PERSON - 1), (61184, 65519), (65534, 65535), (u32::MAX, u32::MAX)];
+
+/// Whether `id` may ever be given to a person or a group of ours: none of [`NEVER`].
 ///
 /// Both sides ask: the broker before it stores an id, the client before it believes one.
 pub const fn is_allowed(id: u32) -> bool {
-    id >= FIRST_PERSON && !matches!(id, 61184..=65519 | 65534 | 65535 | u32::MAX)
+    const fn within(id: u32, (first, last): (u32, u32)) -> bool {
+        first <= id && id <= last
+    }
+    let [system, dynamic, nobody, minus_one] = NEVER;
+    !(within(id, system) || within(id, dynamic) || within(id, nobody) || within(id, minus_one))
 }
 
 #[cfg(test)]

@@ -5,10 +5,11 @@
 //! for them. NSS cannot be asked: we are NSS.
 
 use crate::id;
+use crate::name::Shapes;
 use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::BuildHasher;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
@@ -41,28 +42,19 @@ pub struct LocalAccounts {
 #[derive(Debug, Default)]
 struct Names {
     hashes: Vec<u64>,
-    /// A bit for every [`shape`] that there is: without it the hash need not be computed.
-    shapes: [u64; 16],
+    /// Without them the hash would have to be computed of every name.
+    shapes: Shapes,
 }
 
 impl Names {
     fn add(&mut self, name: &[u8], hasher: &RandomState) {
         self.hashes.push(hasher.hash_one(name));
-        let (word, bit) = shape(name);
-        self.shapes.iter_mut().skip(word).take(1).for_each(|w| *w |= bit);
+        self.shapes.add(name);
     }
 
     fn has(&self, name: &[u8], hasher: &RandomState) -> bool {
-        let (word, bit) = shape(name);
-        self.shapes.get(word).is_some_and(|w| w & bit != 0) && self.hashes.binary_search(&hasher.hash_one(name)).is_ok()
+        self.shapes.may_have(name) && self.hashes.binary_search(&hasher.hash_one(name)).is_ok()
     }
-}
-
-/// One of 1024 shapes, by length, first and last byte: a place among 16 words, and a bit.
-fn shape(name: &[u8]) -> (usize, u64) {
-    let byte = |b: Option<&u8>| b.copied().map_or(0, usize::from);
-    let n = name.len().wrapping_mul(89) ^ byte(name.first()).wrapping_mul(37) ^ byte(name.last()).wrapping_mul(11);
-    (n / 64 % 16, 1 << (n % 64))
 }
 
 /// Ids, sorted.
@@ -77,10 +69,21 @@ impl Ids {
 }
 
 impl LocalAccounts {
-    /// Reads the container's files. One that cannot be read counts as empty: an image without
-    /// /etc/group has no local groups.
+    /// Reads the container's files. One that cannot be read counts as empty.
     pub fn read() -> Self {
-        Self::from_texts(&read_capped(PASSWD), &read_capped(GROUP), &read_root_owned(EXTRA_GIDS))
+        let text = |path| read_capped(path).unwrap_or_default();
+        Self::from_texts(&text(PASSWD), &text(GROUP), &read_root_owned(EXTRA_GIDS))
+    }
+
+    /// Reads the container's files. One that is not there is empty (an image without /etc/group
+    /// has no local groups); one that cannot be read is an error: in a process without a free
+    /// descriptor, too, nobody may be taken for one who is not local.
+    pub fn try_read() -> io::Result<Self> {
+        let text = |path| match read_capped(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            other => other,
+        };
+        Ok(Self::from_texts(&text(PASSWD)?, &text(GROUP)?, &read_root_owned(EXTRA_GIDS)))
     }
 
     /// From the texts of passwd(5), group(5) and the extra-gids list.
@@ -127,7 +130,7 @@ impl LocalAccounts {
 /// container's own /etc/passwd. Unlike [`LocalAccounts`] this reads the file anew, since a PAM
 /// stack may live in a process for months. A file that cannot be read makes everyone local
 /// except nobody: without it we cannot tell, and the caller must fail closed.
-pub fn is_local_user(name: &str) -> std::io::Result<bool> {
+pub fn is_local_user(name: &str) -> io::Result<bool> {
     let mut text = Vec::new();
     File::open(PASSWD)?.take(MAX_FILE).read_to_end(&mut text)?;
     Ok(has_passwd_line(&text, name.as_bytes()))
@@ -168,17 +171,15 @@ fn columns(text: &str, hasher: &RandomState) -> (Names, Ids) {
     (names, Ids(ids))
 }
 
-fn read_capped(path: &str) -> String {
+fn read_capped(path: &str) -> io::Result<String> {
     let mut bytes = Vec::new();
-    if let Ok(file) = File::open(path) {
-        let _ = file.take(MAX_FILE).read_to_end(&mut bytes);
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    File::open(path)?.take(MAX_FILE).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn read_root_owned(path: &str) -> String {
     match std::fs::metadata(path) {
-        Ok(meta) if meta.uid() == 0 && meta.mode() & 0o022 == 0 => read_capped(path),
+        Ok(meta) if meta.uid() == 0 && meta.mode() & 0o022 == 0 => read_capped(path).unwrap_or_default(),
         _ => String::new(),
     }
 }
@@ -244,5 +245,13 @@ mod tests {
     fn this_machine_s_root_is_local() {
         assert!(is_local_user("root").is_ok_and(|yes| yes));
         assert!(LocalAccounts::read().has_uid(0));
+        assert!(LocalAccounts::try_read().is_ok_and(|l| l.has_uid(0)));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_not_one_that_cannot_be_read() {
+        let not_there = read_capped("/nonexistent/passwd").unwrap_err();
+        assert_eq!(not_there.kind(), io::ErrorKind::NotFound);
+        assert!(read_capped("/etc").is_err());
     }
 }

@@ -217,9 +217,55 @@ pub const POWER_GROUPS: &[&str] = &[
     "gpuhub",
 ];
 
+/// The shapes of [`POWER_GROUPS`].
+const POWER_SHAPES: Shapes = {
+    let mut shapes = Shapes::none();
+    let mut rest = POWER_GROUPS;
+    while let Some((name, more)) = rest.split_first() {
+        shapes.add(name.as_bytes());
+        rest = more;
+    }
+    shapes
+};
+
 /// Whether a group name gives power by itself; see [`POWER_GROUPS`].
 pub fn is_power_group(name: &[u8]) -> bool {
-    POWER_GROUPS.iter().any(|g| g.as_bytes().eq_ignore_ascii_case(name))
+    POWER_SHAPES.may_have(name) && POWER_GROUPS.iter().any(|g| g.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// A set of names that says at once of most others that they are not in it: a bit for each of 1024
+/// shapes, by length, first and last byte, whatever the case.
+#[derive(Debug, Default)]
+pub(crate) struct Shapes([u64; 16]);
+
+impl Shapes {
+    pub(crate) const fn none() -> Self {
+        Self([0; 16])
+    }
+
+    pub(crate) const fn add(&mut self, name: &[u8]) {
+        let (word, bit) = shape(name);
+        let (_, from_word) = self.0.split_at_mut(word);
+        if let Some(word) = from_word.first_mut() {
+            *word |= bit;
+        }
+    }
+
+    pub(crate) fn may_have(&self, name: &[u8]) -> bool {
+        let (word, bit) = shape(name);
+        self.0.get(word).is_some_and(|w| w & bit != 0)
+    }
+}
+
+/// A place among 16 words, and a bit.
+const fn shape(name: &[u8]) -> (usize, u64) {
+    let (first, last) = match name {
+        [first, .., last] => (first.to_ascii_lowercase(), last.to_ascii_lowercase()),
+        [one] => (one.to_ascii_lowercase(), one.to_ascii_lowercase()),
+        [] => (0, 0),
+    };
+    let n = name.len().wrapping_mul(89) ^ (first as usize).wrapping_mul(37) ^ (last as usize).wrapping_mul(11);
+    (n / 64 % 16, 1 << (n % 64))
 }
 
 #[cfg(test)]
@@ -258,7 +304,10 @@ mod tests {
     #[test]
     fn power_groups_in_any_case() {
         assert!(is_power_group(b"sudo") && is_power_group(b"Docker"));
-        assert!(!is_power_group(b"gpu-users"));
+        assert!(!is_power_group(b"gpu-users") && !is_power_group(b"") && !is_power_group(b"sudoer"));
+        for name in POWER_GROUPS {
+            assert!(is_power_group(name.as_bytes()) && is_power_group(name.to_uppercase().as_bytes()), "{name}");
+        }
     }
 
     #[test]

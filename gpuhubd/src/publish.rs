@@ -323,7 +323,7 @@ mod tests {
 
         fn gecos(&self, n: u32) -> Option<String> {
             let mapping =
-                Mapping::open_with(&self.dir.join("snapshot"), || LocalAccounts::from_texts("", "", "")).unwrap();
+                Mapping::open_with(&self.dir.join("snapshot"), || Ok(LocalAccounts::from_texts("", "", ""))).unwrap();
             let mut memory = [std::mem::MaybeUninit::uninit(); 1024];
             let mut out = Out::new(&mut memory);
             match mapping.user_by_name(name(n).as_bytes(), &mut out) {

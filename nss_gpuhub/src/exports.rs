@@ -122,7 +122,7 @@ pub unsafe extern "C" fn _nss_gpuhub_initgroups_dyn(
     guarded(errno, |nss| {
         // SAFETY: glibc's contract, see `_nss_gpuhub_getpwnam_r`.
         let (name, mut gids) = unsafe { (text(name), Gids::new(start, size, list, limit)) };
-        nss.group_ids_of(name, |gid| gid == group || gids.push(gid))?;
+        nss.group_ids_of(name, group, &mut gids)?;
         gids.end()
     })
 }

@@ -11,6 +11,10 @@ pub(crate) struct Gids {
     size: *mut c_long,
     list: *mut *mut gid_t,
     limit: c_long,
+    /// `*start` as it was, and as it is to be; `*size`.
+    first: c_long,
+    used: c_long,
+    len: c_long,
     failed: bool,
 }
 
@@ -21,22 +25,33 @@ impl Gids {
     /// memory of `*size` ids, of which the first `*start` are in use; `limit` is the most that
     /// `*size` may become, if it is positive.
     pub(crate) unsafe fn new(start: *mut c_long, size: *mut c_long, list: *mut *mut gid_t, limit: c_long) -> Self {
-        Self { start, size, list, limit, failed: false }
+        // SAFETY: the promise above.
+        let (first, len) = unsafe { (*start, *size) };
+        Self { start, size, list, limit, first, used: first, len, failed: false }
+    }
+
+    /// Puts these ids behind those that were in the list at first, without `primary`, which glibc
+    /// has put there. Called again, it begins anew.
+    pub(crate) fn fill(&mut self, primary: gid_t, ids: impl Iterator<Item = gid_t>) {
+        self.used = self.first;
+        for gid in ids.filter(|gid| *gid != primary) {
+            if !self.push(gid) {
+                break;
+            }
+        }
+        // SAFETY: the contract of `new`.
+        unsafe { *self.start = self.used };
     }
 
     /// Appends an id; false if no more can be taken.
-    pub(crate) fn push(&mut self, gid: gid_t) -> bool {
-        // SAFETY: the contract of `new`.
-        let (start, size) = unsafe { (*self.start, *self.size) };
-        if start >= size && !self.grow(size) {
+    fn push(&mut self, gid: gid_t) -> bool {
+        if self.used >= self.len && !self.grow() {
             return false;
         }
-        let Ok(place) = usize::try_from(start) else { return false };
-        // SAFETY: the contract of `new`: `start` is below the size, before or after `grow`.
-        unsafe {
-            (*self.list).add(place).write(gid);
-            *self.start = start + 1;
-        }
+        let Ok(place) = usize::try_from(self.used) else { return false };
+        // SAFETY: the contract of `new`: the place is below the size, before or after `grow`.
+        unsafe { (*self.list).add(place).write(gid) };
+        self.used += 1;
         true
     }
 
@@ -45,11 +60,11 @@ impl Gids {
         if self.failed { Err(Miss::NoMemory) } else { Ok(()) }
     }
 
-    fn grow(&mut self, size: c_long) -> bool {
-        if self.limit > 0 && size >= self.limit {
+    fn grow(&mut self) -> bool {
+        if self.limit > 0 && self.len >= self.limit {
             return false;
         }
-        let doubled = size.max(16).saturating_mul(2);
+        let doubled = self.len.max(16).saturating_mul(2);
         let new = if self.limit > 0 { doubled.min(self.limit) } else { doubled };
         let bytes = usize::try_from(new).ok().and_then(|n| n.checked_mul(size_of::<gid_t>()));
         // SAFETY: the contract of `new`: glibc frees what realloc(3) gives as it would the old one,
@@ -64,6 +79,7 @@ impl Gids {
             *self.list = list.cast();
             *self.size = new;
         }
+        self.len = new;
         true
     }
 }

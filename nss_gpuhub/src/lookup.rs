@@ -8,16 +8,17 @@
 //! Nothing is believed unvetted, wherever it comes from, and who is refused does not exist.
 
 use crate::breaker::Breaker;
+use crate::gids::Gids;
 use crate::outcome::Miss;
 use crate::process::{BROKER, LOGIN_PROGRAMS, Process};
 use crate::walk::Walk;
-use gpuhub_common::client::{CallError, Client};
+use gpuhub_common::client::{CallError, Client, never_started};
 use gpuhub_common::entry::{Group, Passwd, vet_gid, vet_membership};
 use gpuhub_common::local::LocalAccounts;
 use gpuhub_common::snapshot::{Answer, GroupEntry, Out, Reader, UserEntry, now_ms};
 use gpuhub_common::wire::{Call, ErrorCode, GroupIdsReply, GroupQuery, GroupReply, NameQuery, UserQuery, UserReply};
 use gpuhub_common::{id, name};
-use std::path::Path;
+use std::io;
 use std::time::{Duration, Instant};
 
 /// A socket lookup takes at most so long.
@@ -33,21 +34,21 @@ pub(crate) struct Nss {
     pub(crate) users: Walk,
     pub(crate) groups: Walk,
     breaker: Breaker,
-    pub(crate) local: fn() -> LocalAccounts,
+    pub(crate) local: fn() -> io::Result<LocalAccounts>,
     process: Process,
 }
 
 impl Nss {
     /// With the broker's socket and the snapshot at these paths.
     pub(crate) const fn new(socket: &'static str, snapshot: &'static str) -> Self {
-        Self::with(socket, snapshot, LocalAccounts::read, Process::SELF)
+        Self::with(socket, snapshot, LocalAccounts::try_read, Process::SELF)
     }
 
     /// [`Nss::new`] in another container and process than this one, for tests.
     pub(crate) const fn with(
         socket: &'static str,
         snapshot: &'static str,
-        local: fn() -> LocalAccounts,
+        local: fn() -> io::Result<LocalAccounts>,
         process: Process,
     ) -> Self {
         Self {
@@ -127,17 +128,16 @@ impl Nss {
         if group.gid == gid { push_group(&group, &local, out) } else { Err(Miss::Unavailable) }
     }
 
-    /// The supplementary group ids of getgrouplist(3), one by one into `each`, which ends the walk
-    /// by returning false.
-    pub(crate) fn group_ids_of(&self, name: &[u8], mut each: impl FnMut(u32) -> bool) -> Result<(), Miss> {
-        if let Some(()) = known(self.reader.group_ids_of(name, &mut each))? {
+    /// The supplementary group ids of getgrouplist(3), without the primary one.
+    pub(crate) fn group_ids_of(&self, name: &[u8], primary: u32, list: &mut Gids) -> Result<(), Miss> {
+        if let Some(()) = known(self.reader.group_ids_of(name, |gids| list.fill(primary, gids)))? {
             return Ok(());
         }
         let name = legal(name, name::is_user_name)?;
         let call = Call::GetGroupIds(NameQuery { name: name.to_owned() });
         let (GroupIdsReply { gids }, local) =
             self.ask(|client, time| client.call(call, time), false, |local| !local.has_user(name.as_bytes()))?;
-        gids.into_iter().filter(|gid| vet_membership(*gid, &local).is_ok()).all(each);
+        list.fill(primary, gids.into_iter().filter(|gid| vet_membership(*gid, &local).is_ok()));
         Ok(())
     }
 
@@ -169,10 +169,10 @@ impl Nss {
         // local users must not wait for a broker that hangs.
         let mut local = None;
         if !self.reader.has_snapshot() {
-            if !self.reader.path().parent().is_some_and(Path::is_dir) {
+            if never_started(self.reader.path()) {
                 return Err(self.failed(CallError::NeverStarted));
             }
-            if !may_be_ours(local.insert((self.local)())) {
+            if !may_be_ours(local.insert(self.local_accounts()?)) {
                 return Err(Miss::NotFound);
             }
         }
@@ -182,7 +182,13 @@ impl Nss {
         let left = deadline.saturating_duration_since(Instant::now());
         let reply = call(&mut client, left).map_err(|e| self.failed(e))?;
         self.breaker.close();
-        Ok((reply, local.unwrap_or_else(self.local)))
+        let local = local.map_or_else(|| self.local_accounts(), Ok)?;
+        Ok((reply, local))
+    }
+
+    /// Without them nobody can be vetted.
+    fn local_accounts(&self) -> Result<LocalAccounts, Miss> {
+        (self.local)().map_err(|_| Miss::Unavailable)
     }
 
     fn failed(&self, error: CallError) -> Miss {

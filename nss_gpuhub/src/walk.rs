@@ -1,14 +1,16 @@
 //! Enumeration: setpwent(3) and its kin walk one snapshot from end to end.
 //!
 //! A walk maps the file for itself, so that nobody is left out or told twice when it is replaced
-//! in between; who comes while it lasts is at its end. glibc lets one thread at a time in; who finds the walk taken nevertheless is told
-//! "unavailable" rather than made to wait.
+//! in between; who comes while it lasts is at its end. glibc lets one thread at a time in; who finds
+//! the walk taken nevertheless is told "unavailable" rather than made to wait.
 
 use crate::lookup::Nss;
 use crate::outcome::Miss;
+use gpuhub_common::client::never_started;
 use gpuhub_common::entry::Refusal;
 use gpuhub_common::local::LocalAccounts;
 use gpuhub_common::snapshot::{Lookup, MapError, Mapping, Out};
+use std::io;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
@@ -33,8 +35,9 @@ impl Walk {
         Ok(())
     }
 
-    /// One step. `read` gets the next entry at or behind a place and `pack` puts it where it belongs; if it does not fit,
-    /// the next step comes to the same entry. Refused and damaged entries are passed over.
+    /// One step. `read` gets the next entry at or behind a place and `pack` puts it where it belongs;
+    /// if it does not fit, the next step comes to the same entry. Refused and damaged entries are
+    /// passed over.
     pub(crate) fn step<T>(
         &self,
         nss: &Nss,
@@ -70,10 +73,10 @@ impl Walk {
     }
 }
 
-fn open(path: &Path, local: fn() -> LocalAccounts) -> Result<Mapping, Miss> {
+fn open(path: &Path, local: fn() -> io::Result<LocalAccounts>) -> Result<Mapping, Miss> {
     Mapping::open_with(path, local).map_err(|e| match e {
         // No run directory: no broker was ever started here.
-        MapError::Gone(_) if !path.parent().is_some_and(Path::is_dir) => Miss::NotFound,
+        MapError::Gone(_) if never_started(path) => Miss::NotFound,
         MapError::Gone(_) | MapError::Bad(_) => Miss::Unavailable,
     })
 }

@@ -164,7 +164,8 @@ fn make_ready(context: &Context, ready: &Ready) -> Result<(), Failure> {
     if ready.user.name != context.user {
         return Err(Failure::Entry("another-name"));
     }
-    ready.user.vet(&LocalAccounts::read()).map_err(|refusal| Failure::Entry(refusal.reason()))?;
+    let local = LocalAccounts::try_read().map_err(|_| Failure::Entry("passwd-unreadable"))?;
+    ready.user.vet(&local).map_err(|refusal| Failure::Entry(refusal.reason()))?;
     match &ready.home {
         Some(plan) => home::ensure(&ready.user, plan).map_err(Failure::Home),
         None => Ok(()),
@@ -202,6 +203,25 @@ mod tests {
         assert!(make_ready(&context, &ready("alice", 20001)).is_ok());
         for bad in [ready("alice", 0), ready("bob", 20001), ready("root", 0), ready("alice", 61184)] {
             assert!(matches!(make_ready(&context, &bad), Err(Failure::Entry(_))));
+        }
+    }
+
+    #[test]
+    fn no_class_of_ids_that_are_never_given_passes() {
+        let entry = |name: &str, uid, gid| {
+            let mut ready = ready(name, uid);
+            ready.user.gid = gid;
+            make_ready(&Context { user: name.into(), ..Context::default() }, &ready)
+        };
+        assert!(entry("alice", 20001, 20001).is_ok());
+        for id in gpuhub_common::id::NEVER.into_iter().flat_map(|(first, last)| [first, first.midpoint(last), last]) {
+            assert!(matches!(entry("alice", id, 20001), Err(Failure::Entry("bad-id"))), "uid {id}");
+            assert!(matches!(entry("alice", 20001, id), Err(Failure::Entry("bad-id"))), "gid {id}");
+        }
+        // This machine's own: root's name with an id that were allowed, too.
+        assert!(matches!(entry("root", 20001, 20001), Err(Failure::Entry("local-name"))));
+        for name in ["", "-alice", ".alice", "1000", "a:b", "a/b", "a\nb", "a b"] {
+            assert!(matches!(entry(name, 20001, 20001), Err(Failure::Entry("bad-name"))), "{name:?}");
         }
     }
 

@@ -3,22 +3,16 @@
 use super::*;
 use crate::entry::Passwd;
 use crate::local::LocalAccounts;
-use crate::snapshot::tests::{Chance, group, user};
-use crate::snapshot::{Content, Lookup, Mapping, Out, Prepared, Publisher, Reader, Room, VALIDITY_MS, encode, now_ms};
-use std::mem::MaybeUninit;
+use crate::snapshot::tests::{Chance, directory, group, user};
+use crate::snapshot::{Content, Lookup, Mapping, Prepared, Publisher, Room, VALIDITY_MS, encode, now_ms};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
 
 /// A directory of one test's own.
 struct Dir(PathBuf);
 
 impl Dir {
     fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("gpuhub-change-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir(&dir).unwrap();
-        Self(dir)
+        Self(directory(&format!("change-{name}")))
     }
 
     fn path(&self) -> PathBuf {
@@ -33,8 +27,8 @@ impl Drop for Dir {
 }
 
 /// A container without accounts of its own.
-fn nobody() -> LocalAccounts {
-    LocalAccounts::from_texts("root:x:0:0::/root:/bin/sh\n", "", "")
+fn nobody() -> io::Result<LocalAccounts> {
+    Ok(LocalAccounts::from_texts("root:x:0:0::/root:/bin/sh\n", "", ""))
 }
 
 fn somebody(n: usize, uid: u32, version: u64) -> SnapshotUser {
@@ -233,155 +227,4 @@ fn a_prepared_file_is_changed_before_it_is_seen_and_leaves_nothing_behind() {
         user(|o| publisher.current().unwrap().view().user_by_uid(100_002, o)),
         Lookup::Found(somebody(2, 100_002, 1).passwd)
     );
-}
-
-/// How long the readers are troubled: GPUHUB_STRESS_SECONDS, or a few.
-fn stress_time() -> Duration {
-    let seconds = std::env::var("GPUHUB_STRESS_SECONDS").ok().and_then(|s| s.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(4))
-}
-
-const CROWD: usize = 400;
-
-fn crowd(generation: u64) -> Content {
-    let users: Vec<_> = (0..CROWD).map(|n| somebody(n, 100_000 + n as u32, generation)).collect();
-    let members = users.iter().map(|u| u.passwd.name.clone()).collect();
-    let groups = vec![Group { name: "all".into(), gid: 70_000, members }];
-    Content { generation, complete: true, users, groups, ..Content::default() }
-}
-
-/// One round of a reader's questions; the newest version seen of each user is in `seen`.
-fn ask(reader: &Reader, seen: &mut [u64], chance: &mut Chance) {
-    let mut memory = [MaybeUninit::uninit(); 1 << 14];
-    let n = chance.below(CROWD);
-    let name = format!("user{n}");
-    let mut out = Out::new(&mut memory);
-    let found = match chance.below(2) {
-        0 => reader.user_by_name(name.as_bytes(), &mut out),
-        _ => reader.user_by_uid(100_000 + n as u32, &mut out),
-    };
-    let crate::snapshot::Answer::Found(entry) = found else { panic!("{name} is missing: {found:?}") };
-    let [its_name, gecos, home, _] = entry.fields(out.bytes()).map(|f| std::str::from_utf8(f).unwrap());
-    assert_eq!((its_name, entry.uid, home), (&*name, 100_000 + n as u32, &*format!("/home/{name}")));
-    let version: u64 = gecos.trim_start_matches('v').parse().unwrap();
-    assert_eq!(gecos, somebody(n, 1, version).passwd.gecos, "torn");
-    assert!(version >= seen[n], "{name} was at {} and is at {version}", seen[n]);
-    seen[n] = version;
-    let mut gids = 0;
-    let known = reader.group_ids_of(name.as_bytes(), |_| {
-        gids += 1;
-        true
-    });
-    assert_eq!(known, crate::snapshot::Answer::Found(()));
-    assert!(gids <= 6);
-    let guest = format!("guest{}", chance.below(50));
-    let answer = reader.user_by_name(guest.as_bytes(), &mut Out::new(&mut memory));
-    assert!(
-        matches!(answer, crate::snapshot::Answer::Found(_) | crate::snapshot::Answer::Absent),
-        "{guest}: {answer:?}"
-    );
-    let members = reader.group_by_gid(70_000, &mut Out::new(&mut memory));
-    assert!(matches!(members, crate::snapshot::Answer::Found(g) if g.members == CROWD), "{members:?}");
-}
-
-fn in_a_child(f: impl FnOnce()) -> bool {
-    // SAFETY: fork(2), alarm(2), _exit(2) take no pointers, waitpid(2) writes one int. The child
-    // of many threads goes on to allocate: glibc's allocator is made ready for that.
-    unsafe {
-        let child = libc::fork();
-        if child == 0 {
-            libc::alarm(20);
-            let well = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).is_ok();
-            libc::_exit(i32::from(!well));
-        }
-        let mut status = 0;
-        libc::waitpid(child, &raw mut status, 0) == child && status == 0
-    }
-}
-
-#[test]
-fn changed_and_replaced_a_hundred_times_a_second_under_eight_readers_that_fork() {
-    let dir = Dir::new("stress");
-    let path: &'static str = dir.path().to_str().unwrap().to_owned().leak();
-    let reader: &'static Reader = Box::leak(Box::new(Reader::with_local(path, nobody)));
-    reader.register();
-    let mut publisher = Publisher::open(&dir.path());
-    publisher.publish(&encode(&crowd(1), Room::ForChanges).unwrap(), now_ms() + VALIDITY_MS).unwrap();
-    let maps = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().filter(|l| l.contains(path)).count();
-    let descriptors = || {
-        let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
-        links.filter(|l| std::fs::read_link(l.path()).is_ok_and(|to| to.to_string_lossy().contains(path))).count()
-    };
-    let stop = AtomicBool::new(false);
-    let (mut generation, mut whole, mut forks) = (1u64, 0, 0);
-    std::thread::scope(|scope| {
-        for seed in 0..8 {
-            let stop = &stop;
-            scope.spawn(move || {
-                let (mut seen, mut chance) = (vec![0; CROWD], Chance(100 + seed));
-                while !stop.load(Ordering::Relaxed) {
-                    ask(reader, &mut seen, &mut chance);
-                }
-            });
-        }
-        let forking = scope.spawn(|| {
-            let mut forks = 0;
-            while !stop.load(Ordering::Relaxed) {
-                assert!(in_a_child(|| {
-                    let (mut seen, mut chance) = (vec![0; CROWD], Chance(7));
-                    let end = Instant::now() + Duration::from_millis(30);
-                    while Instant::now() < end {
-                        ask(reader, &mut seen, &mut chance);
-                    }
-                }));
-                forks += 1;
-            }
-            forks
-        });
-        let (start, mut chance, mut versions) = (Instant::now(), Chance(22), vec![1u64; CROWD]);
-        let mut guests = std::collections::HashSet::new();
-        while start.elapsed() < stress_time() && !forking.is_finished() {
-            generation += 1;
-            let n = chance.below(CROWD);
-            versions[n] = generation;
-            let guest = chance.below(50);
-            let comes = guests.insert(guest) || !guests.remove(&guest);
-            let guest_user = SnapshotUser {
-                passwd: Passwd { name: format!("guest{guest}"), ..somebody(0, 300_000 + guest as u32, 1).passwd },
-                gids: Vec::new(),
-            };
-            let changes = of_users(
-                generation,
-                [
-                    (format!("user{n}"), Some(somebody(n, 100_000 + n as u32, generation))),
-                    (format!("guest{guest}"), comes.then_some(guest_user)),
-                ],
-            );
-            // Now and then a whole file though there were room.
-            let changed = if chance.below(8) == 0 { Err(ChangeError::Full) } else { publisher.change(&changes) };
-            if let Err(e) = changed {
-                assert!(matches!(e, ChangeError::Full), "{e}");
-                whole += 1;
-                let mut content = crowd(generation);
-                for (n, user) in content.users.iter_mut().enumerate() {
-                    *user = somebody(n, 100_000 + n as u32, versions[n]);
-                }
-                content.users.extend(guests.iter().map(|g| SnapshotUser {
-                    passwd: Passwd { name: format!("guest{g}"), ..somebody(0, 300_000 + *g as u32, 1).passwd },
-                    gids: Vec::new(),
-                }));
-                let bytes = encode(&content, Room::ForChanges).unwrap();
-                publisher.publish(&bytes, now_ms() + VALIDITY_MS).unwrap();
-            }
-            publisher.push_valid_until(now_ms() + VALIDITY_MS);
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        stop.store(true, Ordering::Relaxed);
-        forks = forking.join().unwrap();
-    });
-    assert!(whole > 5 && forks > 5 && generation > 50, "{whole} whole files, {generation} changes, {forks} forks");
-    std::thread::sleep(Duration::from_millis(20));
-    ask(reader, &mut vec![0; CROWD], &mut Chance(1));
-    assert_eq!(maps(), 2, "the reader's and the publisher's, after {generation} changes and {whole} files");
-    assert_eq!(descriptors(), 1, "the publisher's");
 }

@@ -6,9 +6,9 @@
 //! people of ours (SIGBUS), but not sudo or cron that ask for root and local users.
 #![allow(unsafe_code)] // mmap(2) and munmap(2)
 
-use super::format::{HEADER, MAX_FILE};
+use super::format::{HEADER, MAX_FILE, at};
 use super::found::{GroupEntry, Lookup, Out, UserEntry};
-use super::view::{View, ViewError};
+use super::view::{GroupIds, View, ViewError};
 use crate::entry::{Refusal, vet_gid, vet_group, vet_membership, vet_user};
 use crate::local::LocalAccounts;
 use crate::{id, name};
@@ -69,11 +69,11 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Maps the snapshot at `path`, and reads the container's own accounts.
     pub fn open(path: &Path) -> Result<Self, MapError> {
-        Self::open_with(path, LocalAccounts::read)
+        Self::open_with(path, LocalAccounts::try_read)
     }
 
     /// [`Mapping::open`] with other local accounts than this machine's, for tests.
-    pub fn open_with(path: &Path, local: impl FnOnce() -> LocalAccounts) -> Result<Self, MapError> {
+    pub fn open_with(path: &Path, local: impl FnOnce() -> io::Result<LocalAccounts>) -> Result<Self, MapError> {
         Self::open_unless(path, None, local)?.ok_or(MapError::Bad(ViewError::Malformed))
     }
 
@@ -81,7 +81,7 @@ impl Mapping {
     pub(super) fn open_unless(
         path: &Path,
         known: Option<FileId>,
-        local: impl FnOnce() -> LocalAccounts,
+        local: impl FnOnce() -> io::Result<LocalAccounts>,
     ) -> Result<Option<Self>, MapError> {
         let file = OpenOptions::new()
             .read(true)
@@ -98,6 +98,8 @@ impl Mapping {
         if !meta.is_file() || !(HEADER..=MAX_FILE).contains(&len) {
             return Err(MapError::Bad(ViewError::NotASnapshot));
         }
+        // Without them nobody could be vetted.
+        let local = local().map_err(MapError::Gone)?;
         // SAFETY: mmap(2) chooses the place, so nothing of ours is overlaid; the length is the file's.
         let base =
             unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
@@ -110,7 +112,7 @@ impl Mapping {
         // The broker keeps published files as long as they are (snapshot::publish); one that does
         // not can end this process by SIGBUS, and nothing worse.
         match unsafe { View::new(base.cast(), len) } {
-            Ok(view) => Ok(Some(Self { base, len, file: id, view, local: local() })),
+            Ok(view) => Ok(Some(Self { base, len, file: id, view, local })),
             Err(e) => {
                 // SAFETY: mapped above, and no view of it is left.
                 unsafe { libc::munmap(base, len) };
@@ -133,7 +135,9 @@ impl Mapping {
         match key {
             Key::UserName(name) => name::is_user_name(name) && !self.local.has_user(name),
             Key::Uid(uid) => id::is_allowed(uid) && !self.local.has_uid(uid),
-            Key::GroupName(name) => name::is_group_name(name) && !self.local.has_group(name),
+            Key::GroupName(name) => {
+                name::is_group_name(name) && !name::is_power_group(name) && !self.local.has_group(name)
+            }
             Key::Gid(gid) => vet_gid(gid, &self.local).is_ok(),
         }
     }
@@ -174,15 +178,20 @@ impl Mapping {
         self.vet_group(found, out)
     }
 
-    /// Hands the user's supplementary group ids to `each`, which ends the walk by returning
-    /// false. Ids that are not allowed are left out. Her name and ids are vetted first; her other
-    /// fields give no power here.
-    pub fn group_ids_of(&self, name: &[u8], mut each: impl FnMut(u32) -> bool) -> Lookup<Result<(), Refusal>> {
-        self.view.group_ids_of(name).map(|gids| {
-            vet_user(name, gids.uid, gids.gid, b"", b"/-", b"/-", &self.local)?;
-            gids.filter(|gid| vet_membership(*gid, &self.local).is_ok()).all(&mut each);
-            Ok(())
-        })
+    /// Hands the user's supplementary group ids to `take`, without those that are not allowed. Her
+    /// name and ids are vetted first; her other fields give no power here. What was taken counts
+    /// only if the outcome is that she was found.
+    pub fn group_ids_of(&self, name: &[u8], take: impl FnOnce(VettedIds<'_>)) -> Lookup<Result<(), Refusal>> {
+        let gids = match self.view.group_ids_of(name) {
+            Lookup::Found(gids) => gids,
+            other => return other.map(|_| Ok(())),
+        };
+        if let Err(refusal) = vet_user(name, gids.uid, gids.gid, b"", b"/-", b"/-", &self.local) {
+            return Lookup::Found(Err(refusal));
+        }
+        let mut whole = true;
+        take(VettedIds { ids: gids, local: &self.local, whole: &mut whole });
+        if whole { Lookup::Found(Ok(())) } else { Lookup::Corrupt }
     }
 
     fn vet_user(&self, found: Lookup<UserEntry>, out: &Out<'_>) -> Lookup<Result<UserEntry, Refusal>> {
@@ -197,6 +206,11 @@ impl Mapping {
             vet_group(e.name(out.bytes()), e.gid, &self.local)?;
             if e.members(out.bytes()).all(name::is_user_name) { Ok(e) } else { Err(Refusal::BadName) }
         })
+    }
+
+    /// Whether it was abandoned: what was found in it then may be half of an entry.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.view.u64(at::MAGIC) == Some(0)
     }
 
     /// Gives the file back though somebody may still be reading it: zeros take its place, in
@@ -215,6 +229,32 @@ impl Mapping {
                 0,
             )
         };
+    }
+}
+
+/// Supplementary group ids that are allowed.
+#[derive(Debug)]
+pub struct VettedIds<'m> {
+    ids: GroupIds<'m>,
+    local: &'m LocalAccounts,
+    whole: &'m mut bool,
+}
+
+impl Iterator for VettedIds<'_> {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        loop {
+            let gid = self.ids.next()?;
+            // The encoder writes none: the file was abandoned, or is damaged.
+            if gid == 0 {
+                *self.whole = false;
+                return None;
+            }
+            if vet_membership(gid, self.local).is_ok() {
+                return Some(gid);
+            }
+        }
     }
 }
 

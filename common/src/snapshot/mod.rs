@@ -36,7 +36,7 @@ pub use change::{ChangeError, Changes};
 pub use encode::{Content, EncodeError, Encoded, Encoder, Room, SnapshotUser, encode};
 pub use format::{MAX_VALIDITY_MS, PUSH_EVERY_MS, VALIDITY_MS};
 pub use found::{GroupEntry, Lookup, Out, UserEntry};
-pub use map::{MapError, Mapping};
+pub use map::{MapError, Mapping, VettedIds};
 pub use publish::{Prepared, Published, Publisher};
 pub use reader::{Answer, Reader};
 pub use view::{GroupIds, View, ViewError};
@@ -55,5 +55,9 @@ pub fn now_ms() -> u64 {
     s.saturating_mul(1000).saturating_add(ns / 1_000_000)
 }
 
+#[cfg(test)]
+mod never_tests;
+#[cfg(test)]
+mod stress_tests;
 #[cfg(test)]
 mod tests;

@@ -34,10 +34,11 @@
 #![allow(unsafe_code)] // the pointer to the current mapping, and pthread_atfork(3)
 
 use super::found::{GroupEntry, Lookup, Out, UserEntry};
-use super::map::{Key, MapError, Mapping};
+use super::map::{Key, MapError, Mapping, VettedIds};
 use super::now_ms;
 use crate::entry::Refusal;
 use crate::local::LocalAccounts;
+use std::io;
 use std::path::Path;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -75,7 +76,7 @@ pub enum Answer<T> {
 #[derive(Debug)]
 pub struct Reader {
     path: &'static str,
-    local: fn() -> LocalAccounts,
+    local: fn() -> io::Result<LocalAccounts>,
     current: AtomicPtr<Mapping>,
     /// Held while the path is opened, and while the retired ones are looked through. Only tried.
     lock: AtomicBool,
@@ -87,6 +88,8 @@ pub struct Reader {
     /// middle of a change.
     retired: [Retired; MAX_RETIRED],
     next_retired: AtomicUsize,
+    /// How many forks lie between the first process and this one.
+    forks: AtomicU32,
     shards: [Shard; SHARDS],
 }
 
@@ -105,11 +108,11 @@ struct Retired {
 impl Reader {
     /// A reader of the file at `path`. To be kept in a static, and [registered](Reader::register).
     pub const fn new(path: &'static str) -> Self {
-        Self::with_local(path, LocalAccounts::read)
+        Self::with_local(path, LocalAccounts::try_read)
     }
 
     /// [`Reader::new`] with other local accounts than this machine's, for tests.
-    pub const fn with_local(path: &'static str, local: fn() -> LocalAccounts) -> Self {
+    pub const fn with_local(path: &'static str, local: fn() -> io::Result<LocalAccounts>) -> Self {
         Self {
             path,
             local,
@@ -120,6 +123,7 @@ impl Reader {
             retired: [const { Retired { mapping: AtomicPtr::new(null_mut()), unseen: AtomicU64::new(0) } };
                 MAX_RETIRED],
             next_retired: AtomicUsize::new(0),
+            forks: AtomicU32::new(0),
             shards: [const { Shard(AtomicU32::new(0)) }; SHARDS],
         }
     }
@@ -149,10 +153,10 @@ impl Reader {
         self.find(Key::Gid(gid), |m| m.group_by_gid(gid, out))
     }
 
-    /// The user's supplementary group ids into `each`, as [`Mapping::group_ids_of`] does. None is
-    /// given twice: `each` is not called before the user is found.
-    pub fn group_ids_of(&self, name: &[u8], mut each: impl FnMut(u32) -> bool) -> Answer<()> {
-        self.find(Key::UserName(name), |m| m.group_ids_of(name, &mut each))
+    /// The user's supplementary group ids into `take`, as [`Mapping::group_ids_of`] does. If the
+    /// file was replaced in the middle of it, `take` is called once more and begins anew.
+    pub fn group_ids_of(&self, name: &[u8], mut take: impl FnMut(VettedIds<'_>)) -> Answer<()> {
+        self.find(Key::UserName(name), |m| m.group_ids_of(name, &mut take))
     }
 
     /// Whether a program of this name asks before a login; none without a snapshot.
@@ -213,8 +217,8 @@ impl Reader {
         }
         match search(mapping) {
             Lookup::Found(Ok(found)) => Some(Answer::Found(found)),
-            // Freshness again, since the mapping may have been abandoned under us.
-            Lookup::Found(Err(_)) if only_fresh && !mapping.view().is_fresh(now) => None,
+            // It may be only half of what it was.
+            Lookup::Found(Err(_)) if mapping.is_abandoned() => None,
             Lookup::Found(Err(_)) => Some(Answer::Refused),
             Lookup::TooSmall => Some(Answer::TooSmall),
             Lookup::Absent if !mapping.view().is_fresh(now) => None,
@@ -230,8 +234,9 @@ impl Reader {
         let place = ((&raw const here as usize as u64) >> 13).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         // There are 64 shards and 6 bits: `first` is never taken.
         let shard = self.shards.get((place >> 58) as usize).unwrap_or(self.first_shard());
+        let forks = self.forks.load(Ordering::Relaxed);
         shard.0.fetch_add(1, Ordering::SeqCst);
-        Pin { shard, mapping: self.current.load(Ordering::SeqCst) }
+        Pin { reader: self, shard, forks, mapping: self.current.load(Ordering::SeqCst) }
     }
 
     fn first_shard(&self) -> &Shard {
@@ -342,7 +347,9 @@ impl Reader {
 
 /// Somebody reads: the mapping stays.
 struct Pin<'r> {
+    reader: &'r Reader,
     shard: &'r Shard,
+    forks: u32,
     mapping: *mut Mapping,
 }
 
@@ -355,7 +362,11 @@ impl Pin<'_> {
 
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
-        self.shard.0.fetch_sub(1, Ordering::Release);
+        // A signal handler may have forked in the middle of this lookup: then the child's counter
+        // was set back, and must not come to less than nothing.
+        if self.reader.forks.load(Ordering::Relaxed) == self.forks {
+            self.shard.0.fetch_sub(1, Ordering::Release);
+        }
     }
 }
 
@@ -388,6 +399,7 @@ impl Reader {
     }
 
     fn after_fork(&self) {
+        self.forks.fetch_add(1, Ordering::SeqCst);
         for shard in &self.shards {
             shard.0.store(0, Ordering::SeqCst);
         }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::entry::{Group, Passwd};
+use crate::snapshot::tests::directory;
 use crate::snapshot::{Content, MAX_VALIDITY_MS, Published, Publisher, Room, SnapshotUser, VALIDITY_MS, encode};
 use std::mem::MaybeUninit;
 use std::path::PathBuf;
@@ -9,8 +10,12 @@ use std::path::PathBuf;
 const LOCAL_PASSWD: &str = "root:x:0:0::/root:/bin/sh\nubuntu:x:1500:1500::/home/ubuntu:/bin/sh\n";
 const LOCAL_GROUP: &str = "video:x:44:\nubuntu:x:1500:\n";
 
-fn local() -> LocalAccounts {
+fn accounts() -> LocalAccounts {
     LocalAccounts::from_texts(LOCAL_PASSWD, LOCAL_GROUP, "44\n")
+}
+
+fn local() -> io::Result<LocalAccounts> {
+    Ok(accounts())
 }
 
 fn passwd(name: &str, uid: u32, gecos: &str) -> Passwd {
@@ -47,9 +52,7 @@ struct Place {
 
 impl Place {
     fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("gpuhub-reader-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir(&dir).unwrap();
+        let dir = directory(&format!("reader-{name}"));
         let path: &'static str = dir.join("snapshot").to_str().unwrap().to_owned().leak();
         Self { dir, path, reader: Box::leak(Box::new(Reader::with_local(path, local))) }
     }
@@ -106,11 +109,7 @@ fn a_fresh_and_complete_snapshot_knows_all() {
     assert_eq!(place.reader.is_login_program(b"sshd"), Some(true));
     assert_eq!(place.reader.is_login_program(b"ssh"), Some(false));
     let mut gids = Vec::new();
-    let each = |gid| {
-        gids.push(gid);
-        true
-    };
-    assert_eq!(place.reader.group_ids_of(b"alice", each), Answer::Found(()));
+    assert_eq!(place.reader.group_ids_of(b"alice", |ids| gids.extend(ids)), Answer::Found(()));
     assert_eq!(gids, [44, 20100], "45 is local, and root did not open it");
     assert_eq!((published.generation(), published.complete()), (1, true));
 }
@@ -346,17 +345,16 @@ fn a_broker_that_writes_while_we_read() {
                 let [name, gecos, home, shell] = e.fields(out.bytes()).map(|f| String::from_utf8_lossy(f).into_owned());
                 assert_eq!(name, "alice");
                 let passwd = Passwd { name, uid: e.uid, gid: e.gid, gecos, home, shell };
-                assert_eq!(passwd.vet(&local()), Ok(()));
+                assert_eq!(passwd.vet(&accounts()), Ok(()));
                 found += 1;
             }
             if let Lookup::Found(Ok(e)) = mapping.group_by_gid(20100, &mut out) {
                 let utf8 = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
                 let members = e.members(out.bytes()).map(utf8).collect();
-                assert_eq!(Group { name: utf8(e.name(out.bytes())), gid: e.gid, members }.vet(&local()), Ok(()));
+                assert_eq!(Group { name: utf8(e.name(out.bytes())), gid: e.gid, members }.vet(&accounts()), Ok(()));
             }
-            mapping.group_ids_of(b"alice", |gid| {
-                assert_eq!(crate::entry::vet_membership(gid, &local()), Ok(()));
-                true
+            mapping.group_ids_of(b"alice", |mut gids| {
+                assert!(gids.all(|gid| crate::entry::vet_membership(gid, &accounts()).is_ok()));
             });
         }
         stop.store(true, Ordering::Relaxed);
@@ -373,36 +371,6 @@ fn replace_for(publisher: &mut Publisher, time: Duration) -> u64 {
         std::thread::sleep(Duration::from_millis(1));
     }
     generation
-}
-
-#[test]
-fn replaced_under_readers() {
-    let place = Place::new("stress");
-    let mut publisher = Publisher::open(place.path());
-    publisher.publish(&encode(&content(1), Room::None).unwrap(), now_ms() + VALIDITY_MS).unwrap();
-    let stop = AtomicBool::new(false);
-    let reader = place.reader;
-    let newest = std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                let mut last = 0u64;
-                while !stop.load(Ordering::Relaxed) {
-                    let Answer::Found(generation) = gecos_of(reader, "alice") else { panic!("alice is missing") };
-                    let generation = generation.parse().expect("torn");
-                    assert!(generation >= last, "{generation} after {last}");
-                    last = generation;
-                    assert!(matches!(gecos_of(reader, "bob"), Answer::Absent | Answer::Unknown));
-                }
-            });
-        }
-        let newest = replace_for(&mut publisher, Duration::from_secs(2));
-        stop.store(true, Ordering::Relaxed);
-        newest
-    });
-    assert_eq!(place.gecos_of("alice"), Answer::Found(newest.to_string()));
-    std::thread::sleep(Duration::from_millis(20));
-    assert_eq!(place.gecos_of("alice"), Answer::Found(newest.to_string()));
-    assert_eq!(place.maps(), 2, "after {newest} replacements");
 }
 
 #[test]
@@ -425,6 +393,83 @@ fn a_reader_that_never_ends_costs_no_memory() {
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(place.gecos_of("alice"), Answer::Found("199".into()));
     assert_eq!(place.maps(), 2);
+}
+
+#[test]
+fn a_walk_that_the_file_was_taken_from_counts_for_nothing() {
+    let place = Place::new("halfway");
+    let mut many = content(1);
+    many.users[0].gids = (70_000..70_100).collect();
+    let _published = place.publish(&many);
+    let mapping = std::mem::ManuallyDrop::new(Mapping::open_with(place.path(), local).unwrap());
+    let mut taken = Vec::new();
+    let outcome = mapping.group_ids_of(b"alice", |mut gids| {
+        taken.extend(gids.by_ref().take(10));
+        mapping.abandon();
+        taken.extend(gids);
+    });
+    assert_eq!((taken.len(), outcome), (10, Lookup::Corrupt), "ten of her groups are not her groups");
+    assert!(mapping.is_abandoned());
+    // Through a reader the same begins anew, in the file that has its place.
+    let (mut taken, mut walks) = (Vec::new(), 0);
+    let answer = place.reader.group_ids_of(b"alice", |mut gids| {
+        (walks, taken) = (walks + 1, gids.by_ref().take(10).collect());
+        if walks == 1 {
+            place.publish(&Content { generation: 2, ..many.clone() });
+            place.reader.pin().mapping().unwrap().abandon();
+        }
+        taken.extend(gids);
+    });
+    assert_eq!((answer, walks), (Answer::Found(()), 2));
+    assert_eq!(taken, (70_000..70_100).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_fork_in_the_middle_of_a_lookup_leaves_no_count_behind() {
+    let place = Place::new("midfork");
+    let _published = place.publish(&content(1));
+    assert_eq!(place.gecos_of("alice"), Answer::Found("1".into()));
+    // As in the child of a signal handler that forked.
+    let interrupted = place.reader.pin();
+    place.reader.after_fork();
+    drop(interrupted);
+    assert!(place.reader.shards.iter().all(|shard| shard.0.load(Ordering::Relaxed) == 0));
+    assert_eq!(place.gecos_of("alice"), Answer::Found("1".into()));
+    assert!(place.reader.shards.iter().all(|shard| shard.0.load(Ordering::Relaxed) == 0));
+}
+
+#[test]
+fn where_the_local_accounts_cannot_be_read_nobody_is_given() {
+    static READABLE: AtomicBool = AtomicBool::new(false);
+    let place = Place::new("unreadable");
+    let reader = Reader::with_local(place.path, || match READABLE.load(Ordering::Relaxed) {
+        true => local(),
+        false => Err(io::Error::from_raw_os_error(libc::EMFILE)),
+    });
+    let _published = place.publish(&content(1));
+    assert_eq!(gecos_of(&reader, "alice"), Answer::Unknown);
+    assert_eq!(place.maps(), 1, "the publisher's");
+    READABLE.store(true, Ordering::Relaxed);
+    reader.retry_at.store(0, Ordering::Relaxed);
+    assert_eq!(gecos_of(&reader, "alice"), Answer::Found("1".into()));
+}
+
+#[test]
+fn a_refresh_that_never_ends_stops_nobody() {
+    let place = Place::new("locked");
+    let published = place.publish(&content(1));
+    assert_eq!(place.gecos_of("alice"), Answer::Found("1".into()));
+    let _held = place.reader.try_lock().unwrap();
+    let start = Instant::now();
+    for _ in 0..1000 {
+        assert_eq!(place.gecos_of("alice"), Answer::Found("1".into()));
+        assert_eq!(place.gecos_of("bob"), Answer::Absent);
+    }
+    assert!(start.elapsed() < MAX_WAIT * 1000, "nobody waits for a lock that a hit does not take");
+    // Not fresh any more: now the one who holds the lock is waited for, but not for ever.
+    published.mark_superseded();
+    assert_eq!(place.gecos_of("alice"), Answer::Found("1".into()));
+    assert_eq!(place.gecos_of("bob"), Answer::Unknown);
 }
 
 #[test]

@@ -20,6 +20,17 @@ impl Chance {
     }
 }
 
+/// A directory of one test's own. In memory, as a run directory is: fsync(2) of a disk would be most
+/// of what a test does.
+pub(super) fn directory(name: &str) -> std::path::PathBuf {
+    let shm = std::path::Path::new("/dev/shm");
+    let dir = if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
+    let dir = dir.join(format!("gpuhub-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir(&dir).unwrap();
+    dir
+}
+
 /// Bytes at an aligned address, as mmap(2) would have them.
 pub(super) struct Aligned {
     words: Vec<u64>,
@@ -153,6 +164,62 @@ fn everything_that_went_in_comes_out() {
     check_all(&content(10, 3, &mut Chance(2)), 1);
     check_all(&content(1000, 100, &mut Chance(3)), 1);
     check_all(&content(100_000, 5000, &mut Chance(4)), 97);
+}
+
+/// User `n` of a million, in some of the hundred thousand groups.
+fn one_of_a_million(n: u32) -> SnapshotUser {
+    let name = format!("u{n}");
+    let passwd = Passwd {
+        uid: 1_000_000_000 + n,
+        gid: 1_500_000_000 + n % 100_000,
+        gecos: format!("User {n}"),
+        home: format!("/home/{name}"),
+        shell: "/bin/bash".into(),
+        name,
+    };
+    SnapshotUser { passwd, gids: (1..1 + n % 4).map(|g| 1_500_000_000 + (n + g) % 100_000).collect() }
+}
+
+#[test]
+fn a_million_users_and_a_hundred_thousand_groups() {
+    let group_of = |n: u32| Group { name: format!("g{n}"), gid: 1_500_000_000 + n, members: vec![format!("u{n}")] };
+    let mut encoder = Encoder::new(1, true, &[]).unwrap();
+    (0..1_000_000).for_each(|n| encoder.user(&one_of_a_million(n)).unwrap());
+    (0..100_000).for_each(|n| encoder.group(&group_of(n)).unwrap());
+    let Encoded { bytes, left_out } = encoder.finish(Room::ForChanges).unwrap();
+    assert_eq!(left_out, []);
+    let memory = Aligned::new(&bytes);
+    drop(bytes);
+    let view = memory.view().unwrap();
+    assert_eq!((view.users(), view.groups()), (1_000_000, 100_000));
+    // Everybody's place in the tables, by the cheapest question; of a thousand all there is.
+    let mut none = [];
+    for n in 0..1_000_000 {
+        let name = format!("u{n}");
+        assert!(matches!(view.group_ids_of(name.as_bytes()), Lookup::Found(ids) if ids.uid == 1_000_000_000 + n));
+        assert_eq!(view.user_by_uid(1_000_000_000 + n, &mut Out::new(&mut none)), Lookup::TooSmall, "{n}");
+    }
+    for n in (0..1_000_000).step_by(997) {
+        let SnapshotUser { passwd, gids } = one_of_a_million(n);
+        let Lookup::Found(found) = view.group_ids_of(passwd.name.as_bytes()) else { panic!("{n}") };
+        let mut want = gids;
+        want.sort_unstable();
+        assert_eq!((found.gid, found.collect()), (passwd.gid, want));
+        assert_eq!(user(|o| view.user_by_name(passwd.name.as_bytes(), o)), Lookup::Found(passwd.clone()));
+        assert_eq!(user(|o| view.user_by_uid(passwd.uid, o)), Lookup::Found(passwd));
+        assert_eq!(user(|o| view.user_by_name(format!("v{n}").as_bytes(), o)), Lookup::Absent);
+        assert_eq!(user(|o| view.user_by_uid(2_100_000_000 + n, o)), Lookup::Absent);
+        let g = n % 100_000;
+        assert_eq!(group(|o| view.group_by_name(format!("g{g}").as_bytes(), o)), Lookup::Found(group_of(g)));
+        assert_eq!(group(|o| view.group_by_gid(1_500_000_000 + g, o)), Lookup::Found(group_of(g)));
+    }
+    // A walk from end to end has each of them once.
+    let (mut at, mut count, mut sum) = (0, 0u64, 0u64);
+    let mut memory = [std::mem::MaybeUninit::uninit(); 256];
+    while let Lookup::Found(entry) = view.user_at(&mut at, &mut Out::new(&mut memory)) {
+        (at, count, sum) = (at + 1, count + 1, sum + u64::from(entry.uid - 1_000_000_000));
+    }
+    assert_eq!((count, sum), (1_000_000, 1_000_000 * 999_999 / 2));
 }
 
 #[test]

@@ -2,21 +2,6 @@
 
 use super::*;
 
-fn user_reply(user: &Passwd) -> String {
-    format!(
-        r#"{{"parameters":{{"user":{{"name":{:?},"uid":{},"gid":{},"gecos":{:?},"home":{:?},"shell":{:?}}}}}}}"#,
-        user.name, user.uid, user.gid, user.gecos, user.home, user.shell
-    )
-}
-
-fn group_reply(name: &str, gid: u32, member: &str) -> String {
-    format!(r#"{{"parameters":{{"group":{{"name":{name:?},"gid":{gid},"members":[{member:?}]}}}}}}"#)
-}
-
-fn error(name: &str) -> String {
-    format!(r#"{{"error":"io.gpuhub.Broker.{name}"}}"#)
-}
-
 #[test]
 fn where_no_broker_was_ever_there_nobody_is() {
     let place = Place::new("never", NOBODY);
