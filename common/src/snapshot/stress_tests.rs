@@ -303,8 +303,9 @@ fn replaced_and_changed_a_hundred_times_a_second_under_eight_readers_that_fork()
     );
     assert_eq!((maps, descriptors), (2, 1), "the reader's and the publisher's mapping, the publisher's descriptor");
     assert!(private.1 < private.0 + 4096, "{private:?} KiB");
-    assert!((late + unknown) * 200 <= lookups, "{late} late, {unknown} unknown of {lookups}");
-    // Gross bounds, for slow machines: that all of it took place.
+    // Gross bounds, for slow machines: that all of it took place. (Whoever is kept from running for longer
+    // than a replacement takes is late, or asks the broker.)
+    assert!((late + unknown) * 2 <= lookups, "{late} late, {unknown} unknown of {lookups}");
     let seconds = took.as_secs().max(1);
     assert!(writer.replacements >= seconds * 10 && writer.changes >= seconds * 10 && forks >= seconds && walks > 5);
     let _ = std::fs::remove_dir_all(&dir);
