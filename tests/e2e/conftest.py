@@ -93,7 +93,7 @@ def package():
     """The .deb; its layers are built here, once."""
     try:
         found = product.package()
-        for root in (roots.BOX, roots.HUB):
+        for root in (roots.BOX, roots.HUB, roots.PEERS):
             layers.ensure(product.installed(root))
     except (Missing, RuntimeError) as error:
         pytest.exit(f"no package to test: {error}", returncode=3)

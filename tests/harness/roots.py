@@ -4,6 +4,7 @@
     box       base + sshd, rsyslog, sudo, cron: a container image such as people make, without gpuhub
     hub       box + JupyterHub, its notebook server and its proxy
     servers   base + slapd, and the OpenID provider
+    peers     box + nslcd, beside which gpuhub is put; python, to ask as programs do
 """
 
 import pathlib
@@ -149,4 +150,6 @@ chmod -R go+rX /opt
 # slapd's own first database is not ours: the harness brings its configuration.
 SERVERS = chroot_layer("servers", [BASE, OIDC], _INSTALL + "slapd ldap-utils openssl procps\nrm -rf /var/lib/ldap/*\n")
 
-ALL = (BASE, BOX, VENV, NODE, CHP, OIDC, HUB, SERVERS)
+PEERS = chroot_layer("peers", [BOX], _INSTALL + "nslcd libnss-ldapd python3-minimal\n")
+
+ALL = (BASE, BOX, VENV, NODE, CHP, OIDC, HUB, SERVERS, PEERS)

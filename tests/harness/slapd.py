@@ -174,6 +174,9 @@ class Slapd:
     def delete(self, dn: str) -> None:
         self._ldap("ldapdelete", dn)
 
+    def delete_tree(self, dn: str) -> None:
+        self._ldap("ldapdelete", "-r", dn)
+
     def search(self, filter: str, *attributes: str) -> str:
         return self._ldap("ldapsearch", "-LLL", "-o", "ldif_wrap=no", "-b", BASE, filter, *attributes).stdout
 
