@@ -213,7 +213,7 @@ pub struct GroupReply {
 /// Reply to [`Call::GetGroupIds`].
 #[derive(Debug, Serialize, Deserialize)]
 pub struct GroupIdsReply {
-    /// Supplementary group ids, sorted, without the primary one.
+    /// Ids of the groups that list her, sorted; the primary one is among them if it does, too.
     pub gids: Vec<u32>,
 }
 

@@ -4,6 +4,7 @@
     box       base + sshd, rsyslog, sudo, cron: a container image such as people make, without gpuhub
     hub       box + JupyterHub, its notebook server and its proxy
     servers   base + slapd, and the OpenID provider
+    peers     box + nslcd and sssd, beside which gpuhub is put; python, to ask as programs do
 """
 
 import pathlib

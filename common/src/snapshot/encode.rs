@@ -32,7 +32,8 @@ pub struct Content {
 pub struct SnapshotUser {
     /// Her entry.
     pub passwd: Passwd,
-    /// Supplementary group ids. The encoder sorts them and drops the primary one and doubles.
+    /// Ids of the groups that list her, the primary one too if it does: whoever asks for her groups
+    /// with another primary one (newgrp(1)) gets it. The encoder sorts them and drops doubles.
     pub gids: Vec<u32>,
 }
 

@@ -16,7 +16,6 @@ pub(super) fn put_user(bytes: &mut Vec<u8>, user: &SnapshotUser, place: u32) -> 
     let mut gids = user.gids.clone();
     gids.sort_unstable();
     gids.dedup();
-    gids.retain(|gid| *gid != p.gid);
     let legal = name::is_user_name(p.name.as_bytes())
         && id::is_allowed(p.uid)
         && p.gid != 0

@@ -238,7 +238,7 @@ fn the_same_content_in_another_order_gives_the_same_bytes() {
     c.groups.rotate_left(7);
     c.users.iter_mut().for_each(|u| {
         u.gids.reverse();
-        u.gids.push(u.passwd.gid);
+        u.gids.extend_from_within(..);
     });
     assert_eq!(encode(&c, Room::None).unwrap(), bytes);
     c.generation += 1;
