@@ -190,7 +190,8 @@ impl Machine {
         }
         let mounts = std::fs::read_to_string(self.at("/proc/self/mountinfo")).ok()?;
         let (point, kind) = mount_of(&mounts, &self.paths.state)?;
-        let is_lost = matches!(kind, "tmpfs" | "ramfs") || (kind == "overlay" && point == Path::new("/"));
+        let is_lost = matches!(kind, "tmpfs" | "ramfs")
+            || (matches!(kind, "overlay" | "fuse.fuse-overlayfs") && point == Path::new("/"));
         is_lost.then(|| Finding {
             remedy: format!(
                 "Mount something that stays at {}, or set [ids] registry; \"local\" there says that it is meant so.",

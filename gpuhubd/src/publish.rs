@@ -52,13 +52,17 @@ impl Publishing {
 }
 
 /// Starts the task. The file kept from before goes on serving, however long the first whole one
-/// takes; then it is replaced, since the configuration may have changed what it says.
+/// takes; then it is replaced, since the configuration may have changed what it says. It is vouched
+/// for only if it says what the store says, and no more than the configuration lets it.
 pub fn start(store: Store, path: PathBuf, view: View, audit: Audit) -> Publishing {
     let (requests, queue) = mpsc::channel(256);
     let publisher = Publisher::open(&path);
-    publisher.push_valid_until(now_ms() + VALIDITY_MS);
+    let generation = store.generation().ok();
+    let vouches = publisher
+        .current()
+        .is_some_and(|kept| kept.complete() == view.complete && Some(kept.generation()) == generation);
     let whole = Whole { store, path, view, audit };
-    let task = Task { whole, publisher, rewriting: None, waiting: Vec::new(), failed: false };
+    let task = Task { whole, publisher, rewriting: None, waiting: Vec::new(), failed: false, vouches };
     tokio::spawn(task.run(queue));
     Publishing { requests }
 }
@@ -69,7 +73,10 @@ struct Task {
     rewriting: Option<Rewriting>,
     /// Whom only the whole file that is being made can satisfy.
     waiting: Vec<oneshot::Sender<bool>>,
+    /// After a fault nobody knows what the file lacks: no change goes into it, until a whole one is there.
     failed: bool,
+    /// The file says what the store says: its time is pushed.
+    vouches: bool,
 }
 
 /// A whole file that is being made.
@@ -97,12 +104,11 @@ impl Task {
                     self.publish(asking);
                 }
                 prepared = finished(&mut self.rewriting) => self.put_in_place(prepared),
-                _ = push.tick() => {
-                    self.publisher.push_valid_until(now_ms() + VALIDITY_MS);
-                    if self.failed {
-                        self.rewrite(false);
-                    }
-                }
+                _ = push.tick() => match self.failed {
+                    true => self.rewrite(true),
+                    false if self.vouches => self.publisher.push_valid_until(now_ms() + VALIDITY_MS),
+                    false => {}
+                },
             }
         }
     }
@@ -122,7 +128,7 @@ impl Task {
 
     /// Changes the file that is published now; false if only a whole new one can say it.
     fn change(&mut self) -> bool {
-        if self.rewriting.as_ref().is_some_and(|r| r.quiet) {
+        if self.failed || self.rewriting.as_ref().is_some_and(|r| r.quiet) {
             return false;
         }
         let mut names = BTreeSet::new();
@@ -187,7 +193,7 @@ impl Task {
         });
         match replaced {
             Ok(true) => {
-                self.failed = false;
+                (self.failed, self.vouches) = (false, true);
                 let waiting = std::mem::take(&mut self.waiting);
                 if !waiting.is_empty() {
                     self.publish(waiting);

@@ -105,7 +105,8 @@ async fn names_and_ids() {
     assert_eq!(find(&p, "nosuch").await, None);
     assert_eq!(find(&p, "ALICE").await, None, "only the exact spelling");
     assert_eq!(find(&p, "bobby").await, None);
-    assert_eq!(find(&p, "Bobby").await.unwrap().uid, Some(20002.into()));
+    assert_eq!(find(&p, "Bobby").await, None, "an alias of bob's");
+    assert_eq!(find(&p, "bob").await.unwrap().uid, Some(20002.into()));
     let by_uid = p.find(Who::Uid(20002, None)).await.unwrap().unwrap();
     assert_eq!(by_uid.name, user("bob"), "by uid, the name in the DN");
     assert_eq!(by_uid.groups.len(), 1);

@@ -257,7 +257,7 @@ impl Published {
             let (half, id) = (step.half, *id);
             let keeps = step.old.is_some_and(|old| old.id == id);
             let used = matches!(self.find_id(half, id), Place::Used(..)) && !freed.contains(&(kind(half), id));
-            if !taken.insert((kind(half), id)) || (used && !keeps) {
+            if (used && !keeps) || !taken.insert((kind(half), id)) {
                 let name = String::from_utf8_lossy(&step.name).into_owned();
                 let double = if half.count == at::USERS { EncodeError::DoubleUser } else { EncodeError::DoubleGroup };
                 left_out.push(double(name));

@@ -93,8 +93,10 @@ impl Prepared {
     fn put_in_place(mut self, path: &Path) -> io::Result<Published> {
         std::fs::rename(&self.temporary, path)?;
         let new = self.file.take().ok_or(io::ErrorKind::InvalidData)?;
+        // Readers have it by now, whatever comes. A file system that cannot sync a directory may lose the new
+        // name in a power cut, and then has the old file, which the next start replaces.
         let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(directory)?.sync_all()?;
+        let _ = File::open(directory).and_then(|d| d.sync_all());
         Ok(new)
     }
 }

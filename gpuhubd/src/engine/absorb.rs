@@ -5,10 +5,11 @@ use super::Engine;
 use super::directory::{LookupError, internal, unavailable};
 use crate::audit::{Event, Outcome};
 use crate::model::{Denied, DirectoryId, GroupClaim, Method, Person, Reason};
-use crate::provider::builtin;
-use crate::store::{IdKind, KnownGroup, KnownPerson, unix_now};
+use crate::provider::{Who, builtin};
+use crate::store::{GivenId, IdKind, KnownGroup, KnownPerson, Source, unix_now};
 use gpuhub_common::entry::{self, Group, Passwd};
 use gpuhub_common::local::LocalAccounts;
+use gpuhub_common::name::UserName;
 
 impl Engine {
     /// Makes what a provider says of somebody an entry: name bound to her key, ids given, all
@@ -55,7 +56,8 @@ impl Engine {
                 groups.push(Group { name: claim.name.as_str().into(), gid, members: vec![name.to_owned()] });
             }
         }
-        if given.names_group {
+        // Hers has her number alone if her name is not one that a group of ours can have.
+        if given.names_group && entry::vet_group(name.as_bytes(), given.id, &local).is_ok() {
             groups.push(Group { name: name.to_owned(), gid: given.id, members: Vec::new() });
         }
         let known = KnownPerson {
@@ -73,13 +75,19 @@ impl Engine {
     /// group. Whether she gets a group of her own.
     async fn primary_gid(&self, person: &Person, local: &LocalAccounts) -> Result<(bool, Option<u32>), Denied> {
         if let Some(said) = person.gid {
-            let gid = self.idmap.by_directory(said)?.id;
-            if let Some(owner) = self.foreign_owner(gid, &person.provider)? {
-                let detail = format!("gid {gid} is that of the group {owner}");
+            let said = self.idmap.by_directory(said)?.id;
+            // A retired number stands for the one that its name has now.
+            let gid = self.idmap.now(IdKind::Group, said)?;
+            let owner = match gid {
+                Some(gid) => self.foreign_owner(gid, &person.provider)?,
+                None => Some("that is no more".into()),
+            };
+            if let Some(owner) = owner {
+                let detail = format!("gid {said} is that of the group {owner}");
                 self.audit_refused(&person.provider, person.name.as_str(), "foreign-gid", Some(detail.clone()));
                 return Err(Denied::because(Reason::EntryRefused, detail));
             }
-            return Ok((false, Some(gid)));
+            return Ok((false, gid));
         }
         Ok((self.rules.primary_group.is_none(), self.common_gid(local).await?))
     }
@@ -96,22 +104,33 @@ impl Engine {
     /// The first login binds a name to a key; another key with that name is refused: a recycled
     /// name or e-mail address must not inherit a home. Another name with that key is a rename,
     /// which is believed of a directory, whose administrator decides on names, and not of an
-    /// identity provider, where many can change their own. Whether she is seen for the first time.
+    /// identity provider, where many can change their own; and of a directory only if it does not know
+    /// her by the old one any more. Whether she is seen for the first time.
     async fn check_binding(&self, person: &Person, local: &LocalAccounts) -> Result<bool, Denied> {
         if person.key.subject.is_empty() || person.key.issuer.is_empty() {
             return Err(Denied::because(Reason::EntryRefused, "the provider gives no key for her"));
         }
         let name = person.name.as_str();
+        let taken = |detail: String| {
+            self.audit_refused(&person.provider, name, "name-taken", Some(detail.clone()));
+            Err(Denied::because(Reason::NameTaken, detail))
+        };
         let bound = self.store.key_of(name).map_err(internal)?;
         if bound.is_some_and(|key| key != person.key) {
-            return Err(Denied::because(Reason::NameTaken, "the name is bound to another key"));
+            return taken("the name is bound to another key".into());
         }
         let Some(old) = self.store.name_of_key(&person.key).map_err(internal)?.filter(|old| old != name) else {
             return Ok(self.store.person(name).map_err(internal)?.is_none());
         };
-        let by_directory = self.provider(&person.provider).is_some_and(|p| p.method() == Method::Password);
-        if !by_directory || local.has_user(name.as_bytes()) {
-            return Err(Denied::because(Reason::NameTaken, format!("her key is bound to the name {old}")));
+        let directory = self.provider(&person.provider).filter(|p| p.method() == Method::Password);
+        let Some(directory) = directory.filter(|_| !local.has_user(name.as_bytes())) else {
+            return taken(format!("her key is bound to the name {old}"));
+        };
+        if let Ok(old) = UserName::new(&old) {
+            let there = directory.find(Who::Name(&old)).await?;
+            if there.is_some_and(|p| p.key == person.key) {
+                return taken(format!("her name is {old}, and this one an alias"));
+            }
         }
         self.rename(&person.provider, &old, name).await?;
         Ok(false)
@@ -131,6 +150,8 @@ impl Engine {
             detail: Some(format!("was {old}; ids and binding stay, the home does not move by itself")),
             ..Event::default()
         });
+        // What is put next is no change to the store any more.
+        self.publishing.publish().await;
         Ok(())
     }
 
@@ -179,18 +200,25 @@ impl Engine {
         private.then(|| format!("the person {name}"))
     }
 
-    /// The group that has a primary gid already, if it is another provider's.
+    /// Whose a primary gid is, if it is not `provider`'s to give.
     fn foreign_owner(&self, gid: u32, provider: &str) -> Result<Option<String>, Denied> {
-        let group = self.store.group_by_gid(gid).map_err(internal)?;
-        let named = group.filter(|g| g.provider != provider && self.provider(&g.provider).is_some());
-        if let Some(g) = named {
-            return Ok(Some(g.group.name));
+        if let Some(group) = self.store.group_by_gid(gid).map_err(internal)? {
+            let foreign = group.provider != provider && self.provider(&group.provider).is_some();
+            return Ok(foreign.then_some(group.group.name));
         }
-        // The own group of somebody that has no name, since another group has hers.
-        Ok(self.store.name_of_id(IdKind::Group, gid).map_err(internal)?.filter(|n| n.starts_with('~')))
+        // A group that is not there any more, and perhaps was another provider's; or the own group of
+        // somebody that has no name, since another group has hers. Its files are not everybody's. Only what
+        // a directory fixed may come from a directory again.
+        let given = self.store.given_id(IdKind::Group, gid).map_err(internal)?;
+        let foreign = |g: &GivenId| g.name.starts_with('~') || !matches!(g.source, Source::Directory | Source::Sid);
+        Ok(given.filter(foreign).map(|g| g.name))
     }
 
+    /// Logs a collision, once for each name.
     pub(super) fn collision(&self, provider: &str, name: &str, detail: Option<String>) {
+        if !self.is_news(name, "id-collision") {
+            return;
+        }
         self.audit.log(Event {
             event: "id-collision",
             result: Outcome::Error,
@@ -211,10 +239,15 @@ impl Engine {
                 Ok(passwd)
             }
             // An entry that is refused is nobody's, for good; a fault of ours is not.
-            Err(d) if matches!(d.reason, Reason::Internal | Reason::RegistryUnavailable) => {
+            Err(d)
+                if matches!(d.reason, Reason::Internal | Reason::RegistryUnavailable | Reason::BackendUnavailable) =>
+            {
                 Err(LookupError::Unavailable)
             }
-            Err(_) => Err(LookupError::NoSuchEntry),
+            Err(_) => {
+                self.remember_absent(person.name.as_str());
+                Err(LookupError::NoSuchEntry)
+            }
         }
     }
 

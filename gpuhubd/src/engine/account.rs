@@ -8,6 +8,7 @@ use crate::model::{Denied, GroupClaim, Method, Person, Reason, Standing};
 use crate::store::{KnownPerson, OpenSession, unix_now};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use gpuhub_common::local::LocalAccounts;
 use gpuhub_common::name::{GroupName, UserName};
 use gpuhub_common::wire::{CloseSession, Code, Context, HomePlan, Message, Ready, Verdict};
 use sha2::{Digest, Sha256};
@@ -56,7 +57,7 @@ impl Engine {
             Resolved::AtProvider(provider, true) => {
                 event.backend = Some(provider.name().into());
                 let known = self.store.person(name.as_str()).map_err(internal)?.ok_or(Reason::UnknownUser)?;
-                self.as_last_seen(name, known)?
+                self.as_last_seen(name, known).await?
             }
             // Nobody proved herself under this name yet: a key must not be the first proof.
             Resolved::AtProvider(_, false) | Resolved::Nobody => return Err(Reason::UnknownUser.into()),
@@ -73,7 +74,10 @@ impl Engine {
     }
 
     /// Somebody whom only her own logins make known, as her last login left her.
-    fn as_last_seen(&self, name: &UserName, known: KnownPerson) -> Result<Person, Denied> {
+    async fn as_last_seen(&self, name: &UserName, known: KnownPerson) -> Result<Person, Denied> {
+        // A gid that is neither her own group's nor everybody's was her provider's word.
+        let common = self.common_gid(&LocalAccounts::read()).await?;
+        let gid = Some(known.passwd.gid).filter(|gid| *gid != known.passwd.uid && Some(*gid) != common);
         let gids = self.store.gids_of(name.as_str()).map_err(internal)?;
         let mut groups = Vec::new();
         for gid in gids {
@@ -88,7 +92,7 @@ impl Engine {
             key: known.key,
             full_name: known.passwd.gecos,
             uid: None,
-            gid: None,
+            gid: gid.map(Into::into),
             home: Some(known.passwd.home),
             shell: Some(known.passwd.shell),
             groups,

@@ -72,7 +72,11 @@ impl Engine {
                 if local.has_uid(uid) || !gpuhub_common::id::is_allowed(uid) {
                     return Err(LookupError::NoSuchEntry);
                 }
-                self.user_by_uid(uid, known).await
+                // Who is known is asked for by name: her directory may have another number for her.
+                let Some(name) = known.as_ref().and_then(|k| UserName::new(&k.passwd.name).ok()) else {
+                    return self.user_by_uid(uid).await;
+                };
+                self.user_by_name(&name, known, false).await.and_then(|p| same(p.uid == uid, p))
             }
             UserKey::Name(text) => {
                 let Ok(name) = UserName::new(text) else { return Err(LookupError::NoSuchEntry) };
@@ -106,7 +110,8 @@ impl Engine {
         }
     }
 
-    async fn user_by_uid(&self, uid: u32, known: Option<KnownPerson>) -> Result<Passwd, LookupError> {
+    /// Somebody who is not known here.
+    async fn user_by_uid(&self, uid: u32) -> Result<Passwd, LookupError> {
         let cache = format!("uid {uid}");
         if self.is_absent(&cache) {
             return Err(LookupError::NoSuchEntry);
@@ -116,21 +121,11 @@ impl Engine {
             match provider.find(Who::Uid(uid, sid)).await {
                 Ok(Some(person)) => return self.take_in(&person).await.and_then(|p| same(p.uid == uid, p)),
                 Ok(None) => {}
-                Err(_) => return known.map(|k| k.passwd).ok_or(LookupError::Unavailable),
+                Err(_) => return Err(LookupError::Unavailable),
             }
         }
-        // Whoever is known by a key alone (OIDC) is in no directory.
-        match known {
-            Some(k) if self.provider(&k.provider).is_some_and(|p| p.method() == Method::DeviceCode) => Ok(k.passwd),
-            Some(k) => {
-                self.forget(&k.passwd.name).await;
-                Err(LookupError::NoSuchEntry)
-            }
-            None => {
-                self.remember_absent(&cache);
-                Err(LookupError::NoSuchEntry)
-            }
-        }
+        self.remember_absent(&cache);
+        Err(LookupError::NoSuchEntry)
     }
 
     /// getgrnam(3), getgrgid(3).
@@ -149,14 +144,18 @@ impl Engine {
             GroupKey::Name(name) => format!("group {name}"),
             GroupKey::Gid(gid) => format!("gid {gid}"),
         };
-        let name;
-        let which = match key {
-            GroupKey::Gid(gid) => Which::Gid(gid, self.idmap.sid_of(gid).map_err(|_| LookupError::Unavailable)?),
-            GroupKey::Name(text) => {
-                let Ok(legal) = GroupName::new(text) else { return Err(LookupError::NoSuchEntry) };
-                name = legal;
-                Which::Name(&name)
+        // By name, if it is known: its directory may have another number for it.
+        let text = match key {
+            GroupKey::Name(text) => Some(text),
+            GroupKey::Gid(_) => known.as_ref().map(|k| k.group.name.as_str()),
+        };
+        let Ok(name) = text.map(GroupName::new).transpose() else { return Err(LookupError::NoSuchEntry) };
+        let which = match (&name, key) {
+            (None, GroupKey::Gid(gid)) => {
+                Which::Gid(gid, self.idmap.sid_of(gid).map_err(|_| LookupError::Unavailable)?)
             }
+            (Some(name), _) => Which::Name(name),
+            (None, GroupKey::Name(_)) => return Err(LookupError::NoSuchEntry),
         };
         if known.is_none() && self.is_absent(&cache) {
             return Err(LookupError::NoSuchEntry);
@@ -167,9 +166,9 @@ impl Engine {
                     let members = found.members.iter().map(|m| m.as_str().to_owned()).collect();
                     let taken = self.take_in_group(provider.name(), &found.claim, members).await?;
                     return same(
-                        match which {
-                            Which::Name(n) => taken.name == n.as_str(),
-                            Which::Gid(gid, _) => taken.gid == gid,
+                        match key {
+                            GroupKey::Name(n) => taken.name == n,
+                            GroupKey::Gid(gid) => taken.gid == gid,
                         },
                         taken,
                     );
@@ -267,7 +266,7 @@ impl Engine {
         map.get(key).is_some_and(|since| since.elapsed() < ABSENT_FOR)
     }
 
-    fn remember_absent(&self, key: &str) {
+    pub(super) fn remember_absent(&self, key: &str) {
         let mut map = self.absent.lock().unwrap_or_else(PoisonError::into_inner);
         if map.len() >= MOST_ABSENT {
             map.retain(|_, since| since.elapsed() < ABSENT_FOR);

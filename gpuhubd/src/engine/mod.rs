@@ -111,12 +111,20 @@ impl Engine {
 
     /// Logs that an entry is not served, once for each name and reason.
     fn audit_refused(&self, backend: &str, name: &str, reason: &'static str, detail: Option<String>) {
-        /// A directory full of bad entries must not fill the memory either.
-        const MOST: usize = 10_000;
-        let mut seen = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() < MOST && seen.insert((name.to_owned(), reason)) {
+        if self.is_news(name, reason) {
             self.audit.log(Event { detail, ..Event::entry_refused(backend, name, reason) });
         }
+    }
+
+    /// Whether this has not been said of the name yet: anybody may ask for it again and again.
+    fn is_news(&self, name: &str, what: &'static str) -> bool {
+        /// A directory full of bad entries must not fill the memory either; then all is said once more.
+        const MOST: usize = 10_000;
+        let mut seen = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= MOST {
+            seen.clear();
+        }
+        seen.insert((name.to_owned(), what))
     }
 
     /// What `gpuhub status` prints.

@@ -9,6 +9,7 @@ use crate::publish::{self, View};
 use crate::store::{IdKind, Source};
 use gpuhub_common::name::{GroupName, UserName};
 use gpuhub_common::secret::Secret;
+use gpuhub_common::snapshot::{Lookup, Mapping, Out};
 use gpuhub_common::wire::{Code, IdSpace, IdmapCall, IdmapReply, NewId, Next};
 use std::path::PathBuf;
 
@@ -36,7 +37,8 @@ fn a_box_with(test: &str, rules: Rules) -> Box_ {
     let store = Store::in_memory().unwrap();
     let audit = Audit::start("/nonexistent/log", AuditConfig::default().queue, "test").unwrap();
     let publishing = publish::start(store.clone(), dir.join("snapshot"), View::default(), audit.clone());
-    let scripted = |name, method| Arc::new(Scripted { name, method, people: Mutex::default() });
+    let scripted =
+        |name, method| Arc::new(Scripted { name, method, people: Mutex::default(), forgetful: false.into() });
     let (corp, sso) = (scripted("corp", Method::Password), scripted("sso", Method::DeviceCode));
     let providers: Vec<Arc<dyn Provider>> = vec![corp.clone(), sso.clone()];
     let idmap = Idmap::new(store.clone(), [1_000_000_000, 1_999_999_999], None);
@@ -305,4 +307,109 @@ async fn what_is_never_given_is_not_given_by_a_directory() {
         assert_eq!(b.engine.store.gids_of("alice").unwrap(), [0u32; 0], "{group}");
     }
     assert_eq!(b.engine.absorb(&person("corp", "root", "9", &[])).await.unwrap_err().reason, Reason::EntryRefused);
+}
+
+fn set(kind: IdSpace, name: &str, id: u32) -> (Caller, IdmapCall) {
+    let caller = Caller { listener: "test".into(), uid: 0 };
+    (caller, IdmapCall::Set(NewId { kind, name: name.into(), id }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_an_alias_nobody_is_renamed() {
+    let b = a_box("alias");
+    assert!(b.engine.publishing.publish().await);
+    let alice = person("corp", "alice", "1", &[]);
+    b.engine.absorb(&alice).await.unwrap();
+    b.corp.people.lock().unwrap().push(alice.clone());
+    let alias = person("corp", "al", "1", &[]);
+    assert_eq!(b.engine.absorb(&alias).await.unwrap_err().reason, Reason::NameTaken);
+    assert!(b.engine.store.person("alice").unwrap().is_some_and(|k| !k.gone));
+    // Whom the directory does not call so any more is renamed, and seen under the new name at once.
+    *b.corp.people.lock().unwrap() = vec![alias.clone()];
+    b.engine.absorb(&alias).await.unwrap();
+    let snapshot = Mapping::open(&b.dir.join("snapshot")).unwrap();
+    let mut memory = [std::mem::MaybeUninit::uninit(); 1024];
+    let mut out = Out::new(&mut memory);
+    let mut has = |name: &str| matches!(snapshot.user_by_name(name.as_bytes(), &mut out), Lookup::Found(Ok(_)));
+    assert!(has("al") && !has("alice"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_the_administrator_renumbered_is_found_by_the_new_number() {
+    let b = a_box("renumbered");
+    let mut alice = person("corp", "alice", "1", &[("ml", Some(5000))]);
+    alice.uid = Some(20001.into());
+    b.corp.people.lock().unwrap().push(alice.clone());
+    b.corp.forgetful.store(true, std::sync::atomic::Ordering::Relaxed);
+    b.engine.absorb(&alice).await.unwrap();
+    for (kind, name, id) in [(IdSpace::Group, "ml", 5001), (IdSpace::User, "alice", 20003)] {
+        let (caller, call) = set(kind, name, id);
+        assert!(matches!(b.engine.idmap(&caller, call).await, IdmapReply::Changed(_)));
+    }
+    assert_eq!(b.engine.group(GroupKey::Gid(5001)).await.unwrap().name, "ml");
+    assert_eq!(b.engine.user(UserKey::Uid(20003), false).await.unwrap().name, "alice");
+    assert_eq!(b.engine.group_ids("alice").await.unwrap(), [5001], "and she is in it still");
+    assert!(b.engine.group(GroupKey::Gid(5000)).await.is_err());
+    assert!(b.engine.user(UserKey::Uid(20001), false).await.is_err());
+    // By the old number as primary group she is in the group's new one.
+    let mut bob = person("corp", "bob", "2", &[]);
+    (bob.uid, bob.gid) = (Some(20009.into()), Some(5000.into()));
+    assert_eq!(b.engine.absorb(&bob).await.unwrap().0.gid, 5001);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_group_s_number_is_not_another_directory_s_primary_gid() {
+    let b = a_box("deleted");
+    let vision = GroupClaim { name: GroupName::new("vision").unwrap(), gid: None };
+    let vision = b.engine.take_in_group("sso", &vision, vec![]).await.unwrap();
+    assert!(b.engine.store.drop_group("vision").unwrap());
+    let mut mallory = person("corp", "mallory", "1", &[]);
+    (mallory.uid, mallory.gid) = (Some(20001.into()), Some(vision.gid.into()));
+    assert_eq!(b.engine.absorb(&mallory).await.unwrap_err().reason, Reason::EntryRefused);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claimed_primary_group_outlives_the_account_check() {
+    let b = a_box("claimed");
+    let mut erin = person("sso", "erin", "9", &[]);
+    erin.gid = Some(7000.into());
+    b.sso.people.lock().unwrap().push(erin);
+    // The first time sshd acts on what was promised before.
+    b.engine.user(UserKey::Name("erin"), true).await.unwrap();
+    assert_ne!(log_in(&b, "erin").await, Code::Success);
+    b.engine.user(UserKey::Name("erin"), true).await.unwrap();
+    assert_eq!(log_in(&b, "erin").await, Code::Success);
+    let context = Context { user: "erin".into(), service: "sshd".into(), ..Context::default() };
+    b.engine.account(&context).await;
+    assert_eq!(b.engine.user(UserKey::Name("erin"), false).await.unwrap().gid, 7000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn local_groups_come_and_go_in_the_snapshot_too() {
+    let b = a_box("local-snapshot");
+    b.engine.store.declare_local_groups(&[(70_044, vec!["lab".into()])]).unwrap();
+    let mut bob = person("corp", "bob", "2", &[]);
+    bob.gid = Some(5001.into());
+    b.engine.absorb(&bob).await.unwrap();
+    assert!(b.engine.publishing.publish().await);
+    let gids = || {
+        let snapshot = Mapping::open(&b.dir.join("snapshot")).unwrap();
+        let mut gids = Vec::new();
+        snapshot.group_ids_of(b"bob", |all| gids.extend(all));
+        gids
+    };
+    assert_eq!(gids(), [0u32; 0]);
+    let lab = GroupClaim { name: GroupName::new("lab").unwrap(), gid: Some(5001.into()) };
+    b.engine.take_in_group("corp", &lab, Vec::new()).await.unwrap();
+    assert_eq!(gids(), [70_044], "her primary group is lab now");
+    assert!(b.engine.store.drop_group("lab").unwrap() && b.engine.publishing.publish().await);
+    assert_eq!(gids(), [0u32; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_s_own_group_has_a_name_of_power() {
+    let b = a_box("own-power");
+    let docker = b.engine.absorb(&person("corp", "docker", "1", &[])).await.unwrap().0;
+    assert!(b.engine.store.group("docker").unwrap().is_none());
+    assert_eq!(docker.gid, docker.uid);
 }

@@ -145,6 +145,14 @@ impl Idmap {
         }
     }
 
+    /// The id that the owner of `id` has now; `None` if she has none any more.
+    pub fn now(&self, kind: IdKind, id: u32) -> Result<Option<u32>, Denied> {
+        match self.store.given_id(kind, id).map_err(fault)? {
+            Some(given) if given.retired_at.is_some() => Ok(self.recorded(kind, &given.name)?.map(|g| g.id)),
+            _ => Ok(Some(id)),
+        }
+    }
+
     /// The SID that an id may come from.
     pub fn sid_of(&self, id: u32) -> Result<Option<Sid>, Denied> {
         sid::sid_of(&self.store, id).map_err(fault)

@@ -7,6 +7,8 @@ use crate::model::{Denied, DirectoryGroup, Method, Person, Reason, Unavailable};
 use async_trait::async_trait;
 use gpuhub_common::name::UserName;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// The provider; the name is the issuer, too.
 pub struct Scripted {
@@ -16,6 +18,8 @@ pub struct Scripted {
     pub method: Method,
     /// Who they are.
     pub people: Mutex<Vec<Person>>,
+    /// What it said is asked again each time.
+    pub forgetful: AtomicBool,
 }
 
 impl Scripted {
@@ -38,17 +42,30 @@ impl Provider for Scripted {
     fn method(&self) -> Method {
         self.method
     }
+    fn cache_ttl(&self) -> Option<Duration> {
+        self.forgetful.load(Ordering::Relaxed).then_some(Duration::ZERO)
+    }
     fn may_become(&self, _: &UserName) -> bool {
         self.method == Method::DeviceCode
     }
     async fn find(&self, who: Who<'_>) -> Result<Option<Person>, Unavailable> {
         Ok(match who {
             Who::Name(name) if self.method == Method::Password => self.find(name.as_str()),
+            Who::Uid(uid, _) if self.method == Method::Password => {
+                self.people.lock().unwrap().iter().find(|p| p.uid == Some(uid.into())).cloned()
+            }
             _ => None,
         })
     }
-    async fn find_group(&self, _: Which<'_>) -> Result<Option<DirectoryGroup>, Unavailable> {
-        Ok(None)
+    async fn find_group(&self, which: Which<'_>) -> Result<Option<DirectoryGroup>, Unavailable> {
+        let people = self.people.lock().unwrap();
+        let mut members: Vec<_> = people.iter().flat_map(|p| p.groups.iter().map(move |g| (g, &p.name))).collect();
+        members.retain(|(g, _)| match which {
+            Which::Name(name) => g.name == *name,
+            Which::Gid(gid, _) => g.gid == Some(gid.into()),
+        });
+        let claim = members.first().map(|(g, _)| (*g).clone());
+        Ok(claim.map(|claim| DirectoryGroup { claim, members: members.iter().map(|(_, m)| (*m).clone()).collect() }))
     }
     async fn device_login(&self, name: &UserName, _: &Origin, dialog: &mut Dialog) -> Result<Authenticated, Denied> {
         dialog.ask(true, "Press Enter: ", 10).await?;

@@ -116,6 +116,15 @@ impl Store {
         })
     }
 
+    /// How an id was given, retired or not.
+    pub fn given_id(&self, kind: IdKind, id: u32) -> Result<Option<GivenId>, StoreError> {
+        self.with(|c| {
+            c.prepare_cached(&format!("{GIVEN} WHERE kind = ?1 AND id = ?2"))?
+                .query_row(params![kind.as_str(), id], given)
+                .optional()
+        })
+    }
+
     /// Gives `id` to every one of `names`, or to none: `false` if another name has or had it, or
     /// one of them has another. `registered`: the fleet's registry says so.
     pub fn give_id(

@@ -204,12 +204,22 @@ impl Store {
     /// To be called before anything is published.
     pub fn declare_local_groups(&self, rules: &[(u32, Vec<String>)]) -> Result<(), StoreError> {
         let everybody = [String::new()];
+        let pairs = rules.iter().flat_map(|(gid, groups)| {
+            let groups = if groups.is_empty() { &everybody[..] } else { groups };
+            groups.iter().map(move |grp| (*gid, grp.clone()))
+        });
+        let wanted: BTreeSet<(u32, String)> = pairs.collect();
         self.transaction(|tx| {
+            let had: BTreeSet<(u32, String)> = tx
+                .prepare("SELECT gid, grp FROM local_groups")?
+                .query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?
+                .collect::<Result<_, _>>()?;
+            if had == wanted {
+                return Ok(());
+            }
             tx.execute("DELETE FROM local_groups", [])?;
-            for (gid, groups) in rules {
-                for grp in if groups.is_empty() { &everybody[..] } else { groups } {
-                    tx.execute("INSERT OR IGNORE INTO local_groups VALUES (?1, ?2)", params![gid, grp])?;
-                }
+            for (gid, grp) in &wanted {
+                tx.execute("INSERT INTO local_groups VALUES (?1, ?2)", params![gid, grp])?;
             }
             bump_generation(tx)
         })

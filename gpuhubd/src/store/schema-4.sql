@@ -5,3 +5,5 @@ CREATE TABLE local_groups (
     grp TEXT NOT NULL,
     PRIMARY KEY (gid, grp)
 ) STRICT, WITHOUT ROWID;
+-- Whose record changes when their primary group comes or goes.
+CREATE INDEX people_by_gid ON people (gid);

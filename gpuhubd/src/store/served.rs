@@ -39,11 +39,13 @@ pub(super) fn track(c: &Connection) -> Result<(), StoreError> {
          CREATE TEMP TRIGGER group_comes AFTER INSERT ON main.groups BEGIN
              INSERT INTO changed VALUES ('group', NEW.name);
              INSERT INTO changed SELECT 'user', user FROM main.members WHERE grp = NEW.name;
+             INSERT INTO changed SELECT 'user', name FROM main.people WHERE gid = NEW.gid;
          END;
          CREATE TEMP TRIGGER group_changes AFTER UPDATE ON main.groups
          WHEN OLD.gid <> NEW.gid OR OLD.name <> NEW.name BEGIN
              INSERT INTO changed VALUES ('group', OLD.name), ('group', NEW.name);
              INSERT INTO changed SELECT 'user', user FROM main.members WHERE grp IN (OLD.name, NEW.name);
+             INSERT INTO changed SELECT 'user', name FROM main.people WHERE gid IN (OLD.gid, NEW.gid);
          END;
          CREATE TEMP TRIGGER group_is_listed AFTER UPDATE ON main.groups
          WHEN (OLD.fetched_at = 0) <> (NEW.fetched_at = 0) BEGIN
@@ -52,6 +54,7 @@ pub(super) fn track(c: &Connection) -> Result<(), StoreError> {
          CREATE TEMP TRIGGER group_goes AFTER DELETE ON main.groups BEGIN
              INSERT INTO changed VALUES ('group', OLD.name);
              INSERT INTO changed SELECT 'user', user FROM main.members WHERE grp = OLD.name;
+             INSERT INTO changed SELECT 'user', name FROM main.people WHERE gid = OLD.gid;
          END;
 
          CREATE TEMP TRIGGER member_comes AFTER INSERT ON main.members BEGIN

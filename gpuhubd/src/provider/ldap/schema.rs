@@ -173,28 +173,24 @@ fn single<T>(items: impl Iterator<Item = T>, dn: impl Fn(&T) -> &String, what: &
     Ok(items.pop())
 }
 
-/// The name by which an entry answers: the one asked for, exactly; or, asked by uid, the one
-/// that names the entry; or else the first legal one by spelling.
+/// The one name of an entry: of several values the one that is in its DN, or else the first legal one by
+/// spelling. The others are nobody's: by an alias somebody would slip past a rule that names her, and
+/// which of her names came first would decide who she is.
 fn user_name(entry: &Entry, who: Who<'_>) -> Option<UserName> {
     let values = entry.values("uid");
-    match who {
-        Who::Name(name) => values.iter().any(|v| v == name.as_str()).then(|| name.clone()),
-        Who::Uid(..) => {
-            let naming = dn::naming_value(&entry.dn, "uid").filter(|n| values.contains(n));
-            let naming = naming.and_then(|n| UserName::new(&n).ok());
-            naming.or_else(|| values.iter().filter_map(|v| UserName::new(v).ok()).min())
-        }
-    }
+    let naming = dn::naming_value(&entry.dn, "uid").filter(|n| values.contains(n));
+    let naming = naming.and_then(|n| UserName::new(&n).ok());
+    let name = naming.or_else(|| values.iter().filter_map(|v| UserName::new(v).ok()).min());
+    name.filter(|name| !matches!(who, Who::Name(asked) if asked != name))
 }
 
+/// The same of a group.
 fn group_name(entry: &Entry, asked: Option<&GroupName>) -> Option<GroupName> {
     let values = entry.values("cn");
-    if let Some(name) = asked {
-        return values.iter().any(|v| v == name.as_str()).then(|| name.clone());
-    }
     let naming = dn::naming_value(&entry.dn, "cn").filter(|n| values.contains(n));
     let naming = naming.and_then(|n| GroupName::new(&n).ok());
-    naming.or_else(|| values.iter().filter_map(|v| GroupName::new(v).ok()).min())
+    let name = naming.or_else(|| values.iter().filter_map(|v| GroupName::new(v).ok()).min());
+    name.filter(|name| asked.is_none_or(|asked| asked == name))
 }
 
 /// What her id is or comes from. Which ids are legal is the engine's to say.

@@ -68,10 +68,21 @@ fn gecos_goes_before_cn_and_the_dn_stands_in_for_the_uuid() {
 #[test]
 fn another_spelling_is_another_person() {
     let entry = || alice_with(&[("uid", &["Alice", "asmith"])]);
+    assert!(
+        person(&[alice_with(&[("uid", &["al", "alice"])])], Who::Name(&name("alice")), NUMBERS, "corp", NOW)
+            .unwrap()
+            .is_some()
+    );
+    assert!(
+        person(&[alice_with(&[("uid", &["al", "alice"])])], Who::Name(&name("al")), NUMBERS, "corp", NOW)
+            .unwrap()
+            .is_none()
+    );
     let of = |n: &str| person(&[entry()], Who::Name(&name(n)), NUMBERS, "corp", NOW).unwrap();
     assert_eq!(of("alice"), None);
     assert_eq!(of("ALICE"), None);
-    assert_eq!(of("asmith").unwrap().person.name, name("asmith"));
+    assert_eq!(of("asmith"), None, "an alias is nobody");
+    assert_eq!(of("Alice").unwrap().person.name, name("Alice"), "the first by spelling, where none is in the DN");
 }
 
 #[test]
