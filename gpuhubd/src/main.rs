@@ -151,7 +151,7 @@ async fn serve(mut config: Config, paths: &Paths, listener: std::os::unix::net::
     let rule = PasswordRule { min_length: config.builtin.min_length, min_classes: config.builtin.min_classes };
     let registry = config.ids.registry()?.map(Arc::new);
     let idmap = Idmap::new(store.clone(), config.ids.uid_range(), registry);
-    let mut all: Vec<Arc<dyn Provider>> = vec![Arc::new(BuiltinProvider::new(store.clone(), &config.builtin)?)];
+    let mut all: Vec<Arc<dyn Provider>> = vec![Arc::new(BuiltinProvider::new(store.clone(), &config.builtin))];
     all.extend(providers(std::mem::take(&mut config.providers))?);
     let providers = all;
     let complete = providers.iter().all(|p| p.is_complete());
@@ -160,20 +160,32 @@ async fn serve(mut config: Config, paths: &Paths, listener: std::os::unix::net::
     let view = View { complete, provisional, listing };
     let publishing = publish::start(store.clone(), paths.run.join("snapshot"), view, audit.clone());
     let engine = Arc::new(Engine::new(rules, store, idmap, providers, publishing, audit.clone()));
-    engine.take_in_builtins().await.map_err(|e| format!("store: {e}"))?;
 
     listener.set_nonblocking(true).map_err(|e| e.to_string())?;
     let listener = tokio::net::UnixListener::from_std(listener).map_err(|e| e.to_string())?;
     audit.log(Event { detail: Some(format!("version {}", env!("CARGO_PKG_VERSION"))), ..Event::ok("broker-start") });
     tokio::spawn(refresh::run(Arc::clone(&engine)));
     tokio::spawn(ids::follow(Arc::clone(&engine)));
+    // What the store has is served at once; what the configuration changed of it follows.
+    let taking_in = Arc::clone(&engine);
+    let taking_in = tokio::spawn(async move { taking_in.take_in_builtins().await });
     tokio::select! {
         () = server::serve(listener, policy, engine, rule) => {}
+        e = failure(taking_in) => return Err(format!("store: {e}")),
         () = terminated() => {}
     }
     audit.log(Event::ok("broker-stop"));
     audit.flush(Duration::from_secs(2));
     Ok(())
+}
+
+/// Why a task failed; if it does not fail, there is nothing to wait for.
+async fn failure<E: std::fmt::Display>(task: tokio::task::JoinHandle<Result<(), E>>) -> String {
+    match task.await {
+        Ok(Ok(())) => std::future::pending().await,
+        Ok(Err(e)) => e.to_string(),
+        Err(e) => e.to_string(),
+    }
 }
 
 async fn terminated() {

@@ -15,7 +15,7 @@ pub fn certificates(pem: &[u8]) -> Vec<CertificateDer<'static>> {
 pub fn client_config(ca_file: Option<&str>) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     // Images without ca-certificates are usual; then only the configured CA is trusted.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots.add_parsable_certificates(system());
     if let Some(path) = ca_file {
         let pem = std::fs::read(path).map_err(|e| format!("ca_file {path} cannot be read: {e}"))?;
         let (added, _) = roots.add_parsable_certificates(certificates(&pem));
@@ -30,4 +30,15 @@ pub fn client_config(ca_file: Option<&str>) -> Result<Arc<ClientConfig>, String>
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Arc::new(config))
+}
+
+/// The system's CA store. Debian has it twice, as one file and as 140, and to read both, as the
+/// crate would, takes much of the broker's start. The usual variables still choose another.
+fn system() -> Vec<CertificateDer<'static>> {
+    const ONE_FILE: &str = "/etc/ssl/certs/ca-certificates.crt";
+    let chosen = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
+    match std::fs::read(ONE_FILE) {
+        Ok(pem) if !chosen => certificates(&pem),
+        _ => rustls_native_certs::load_native_certs().certs,
+    }
 }

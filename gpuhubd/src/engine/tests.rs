@@ -77,16 +77,16 @@ async fn a_first_login_needs_the_promise_that_sshd_acts_on() {
     b.sso.people.lock().unwrap().push(person("sso", "dave", "1", &[]));
     assert_eq!(log_in(&b, "dave").await, Code::AuthErr, "nobody was promised anything");
     assert!(b.engine.store.person("dave").unwrap().is_none());
-    let promised = b.engine.user(UserKey::Name("dave"), true).await.unwrap();
+    let promised = b.engine.user(UserKey::Name("dave"), Asker::Login).await.unwrap();
     assert_eq!(log_in(&b, "dave").await, Code::Success);
-    assert_eq!(b.engine.user(UserKey::Name("dave"), false).await.unwrap(), promised);
+    assert_eq!(b.engine.user(UserKey::Name("dave"), Asker::Broker).await.unwrap(), promised);
     assert_eq!(log_in(&b, "dave").await, Code::Success, "now she is known");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_login_takes_no_promise_back() {
     let b = a_box("failed");
-    let promised = b.engine.user(UserKey::Name("dave"), true).await.unwrap();
+    let promised = b.engine.user(UserKey::Name("dave"), Asker::Login).await.unwrap();
     assert_eq!(log_in(&b, "dave").await, Code::AuthErr, "sso does not have her yet");
     assert!(b.engine.provisional.reserved("erin").contains(&promised.uid), "another connection may rely on it");
     b.sso.people.lock().unwrap().push(person("sso", "dave", "1", &[]));
@@ -96,12 +96,12 @@ async fn a_failed_login_takes_no_promise_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_promise_that_turns_out_otherwise_is_a_refusal_and_the_next_is_right() {
     let b = a_box("otherwise");
-    b.engine.user(UserKey::Name("dave"), true).await.unwrap();
+    b.engine.user(UserKey::Name("dave"), Asker::Login).await.unwrap();
     let mut dave = person("sso", "dave", "1", &[]);
     dave.home = Some("/data/dave".into());
     b.sso.people.lock().unwrap().push(dave);
     assert_eq!(log_in(&b, "dave").await, Code::AuthErr);
-    assert_eq!(b.engine.user(UserKey::Name("dave"), true).await.unwrap().home, "/data/dave");
+    assert_eq!(b.engine.user(UserKey::Name("dave"), Asker::Login).await.unwrap().home, "/data/dave");
     assert_eq!(log_in(&b, "dave").await, Code::Success);
 }
 
