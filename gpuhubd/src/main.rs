@@ -189,15 +189,18 @@ async fn serve(mut config: Config, paths: &Paths, listener: std::os::unix::net::
     let view = View { complete, provisional, listing };
     let publishing = publish::start(store.clone(), paths.run.join("snapshot"), view, audit.clone());
     let engine = Arc::new(Engine::new(rules, store, idmap, providers, publishing, audit.clone()));
-    engine.take_in_builtins().await.map_err(|e| format!("store: {e}"))?;
 
     listener.set_nonblocking(true).map_err(|e| e.to_string())?;
     let listener = tokio::net::UnixListener::from_std(listener).map_err(|e| e.to_string())?;
     audit.log(Event { detail: Some(format!("version {}", env!("CARGO_PKG_VERSION"))), ..Event::ok("broker-start") });
     tokio::spawn(refresh::run(Arc::clone(&engine)));
     tokio::spawn(ids::follow(Arc::clone(&engine)));
+    // What the store has is served at once; what the configuration changed of it follows.
+    let taking_in = Arc::clone(&engine);
+    let taking_in = tokio::spawn(async move { taking_in.take_in_builtins().await });
     tokio::select! {
         () = server::serve(listener, policy, engine, rule) => {}
+        e = failure(taking_in) => return Err(format!("store: {e}")),
         () = terminated() => {}
     }
     audit.log(Event::ok("broker-stop"));
@@ -231,6 +234,15 @@ fn local_groups(config: &Config, audit: &Audit) -> Vec<(u32, Vec<String>)> {
         }
     }
     rules
+}
+
+/// Why a task failed; if it does not fail, there is nothing to wait for.
+async fn failure<E: std::fmt::Display>(task: tokio::task::JoinHandle<Result<(), E>>) -> String {
+    match task.await {
+        Ok(Ok(())) => std::future::pending().await,
+        Ok(Err(e)) => e.to_string(),
+        Err(e) => e.to_string(),
+    }
 }
 
 async fn terminated() {

@@ -15,6 +15,8 @@ use gpuhub_common::snapshot::{
 };
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -40,9 +42,17 @@ pub struct View {
 #[derive(Debug, Clone)]
 pub struct Publishing {
     requests: mpsc::Sender<oneshot::Sender<bool>>,
+    settled: Arc<AtomicBool>,
 }
 
 impl Publishing {
+    /// From now on the store has everybody whom the configuration declares. Until then no file
+    /// says of anybody that he does not exist.
+    pub async fn settle(&self) -> bool {
+        self.settled.store(true, Ordering::SeqCst);
+        self.publish().await
+    }
+
     /// Publishes what the store has now; `true` once readers can see it. Requests that come
     /// while others are worked on share the next.
     pub async fn publish(&self) -> bool {
@@ -51,20 +61,17 @@ impl Publishing {
     }
 }
 
-/// Starts the task. The file kept from before goes on serving, however long the first whole one
-/// takes; then it is replaced, since the configuration may have changed what it says. It is vouched
-/// for only if it says what the store says, and no more than the configuration lets it.
+/// Starts the task. In the file kept from before people are found, however long the first whole
+/// one takes. It vouches for no absence: the store or the configuration may have changed since.
 pub fn start(store: Store, path: PathBuf, view: View, audit: Audit) -> Publishing {
     let (requests, queue) = mpsc::channel(256);
     let publisher = Publisher::open(&path);
-    let generation = store.generation().ok();
-    let vouches = publisher
-        .current()
-        .is_some_and(|kept| kept.complete() == view.complete && Some(kept.generation()) == generation);
-    let whole = Whole { store, path, view, audit };
-    let task = Task { whole, publisher, rewriting: None, waiting: Vec::new(), failed: false, vouches };
+    publisher.push_valid_until(0);
+    let settled = Arc::new(AtomicBool::new(false));
+    let whole = Whole { store, path, view, audit, settled: Arc::clone(&settled) };
+    let task = Task { whole, publisher, rewriting: None, waiting: Vec::new(), failed: false };
     tokio::spawn(task.run(queue));
-    Publishing { requests }
+    Publishing { requests, settled }
 }
 
 struct Task {
@@ -75,8 +82,6 @@ struct Task {
     waiting: Vec<oneshot::Sender<bool>>,
     /// After a fault nobody knows what the file lacks: no change goes into it, until a whole one is there.
     failed: bool,
-    /// The file says what the store says: its time is pushed.
-    vouches: bool,
 }
 
 /// A whole file that is being made.
@@ -104,11 +109,14 @@ impl Task {
                     self.publish(asking);
                 }
                 prepared = finished(&mut self.rewriting) => self.put_in_place(prepared),
-                _ = push.tick() => match self.failed {
-                    true => self.rewrite(true),
-                    false if self.vouches => self.publisher.push_valid_until(now_ms() + VALIDITY_MS),
-                    false => {}
-                },
+                // Not for a file that lacks something, from before or since a fault.
+                _ = push.tick() => {
+                    if self.failed {
+                        self.rewrite(true);
+                    } else if self.publisher.current().is_some_and(Published::is_of_this_run) {
+                        self.publisher.push_valid_until(now_ms() + VALIDITY_MS);
+                    }
+                }
             }
         }
     }
@@ -117,7 +125,7 @@ impl Task {
         // SQLite and fsync(2) take their time; the other tasks move to another thread meanwhile.
         if tokio::task::block_in_place(|| self.change()) {
             asking.into_iter().for_each(|a| _ = a.send(true));
-            if self.rewriting.is_none() && self.publisher.current().is_none_or(Published::is_tight) {
+            if self.publisher.current().is_none_or(|p| p.is_tight() || p.complete() != self.whole.complete()) {
                 self.rewrite(false);
             }
         } else {
@@ -193,7 +201,7 @@ impl Task {
         });
         match replaced {
             Ok(true) => {
-                (self.failed, self.vouches) = (false, true);
+                self.failed = false;
                 let waiting = std::mem::take(&mut self.waiting);
                 if !waiting.is_empty() {
                     self.publish(waiting);
@@ -232,11 +240,17 @@ struct Whole {
     path: PathBuf,
     view: View,
     audit: Audit,
+    settled: Arc<AtomicBool>,
 }
 
 impl Whole {
     fn changes(&self, names: &mut BTreeSet<Changed>) -> Result<Changes, String> {
         self.store.changes(names, &self.view.listing).map_err(|e| e.to_string())
+    }
+
+    /// Whether it may say who does not exist.
+    fn complete(&self) -> bool {
+        self.view.complete && self.settled.load(Ordering::SeqCst)
     }
 
     fn prepare(&self) -> Result<Prepared, String> {
@@ -250,7 +264,7 @@ impl Whole {
         let programs: Vec<String> = programs.iter().map(|p| (*p).to_owned()).collect();
         self.store
             .everything(&self.view.listing, |generation, all| {
-                let mut encoder = Encoder::new(generation, self.view.complete, &programs).map_err(|e| e.to_string())?;
+                let mut encoder = Encoder::new(generation, self.complete(), &programs).map_err(|e| e.to_string())?;
                 // One entry that cannot be written (the store was vetted; this is the second lock
                 // on that door) must not keep all others from being seen.
                 let mut failed = None;

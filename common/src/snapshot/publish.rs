@@ -202,6 +202,11 @@ impl Published {
         }
     }
 
+    /// Whether it can be changed; not one from before, or one after an error.
+    pub fn is_of_this_run(&self) -> bool {
+        self.space.is_some()
+    }
+
     /// Tells the readers to open the path again. After the new file has been renamed to its
     /// place, never before.
     pub fn mark_superseded(self) {

@@ -10,6 +10,7 @@ use crate::store::{GivenId, IdKind, KnownGroup, KnownPerson, Source, unix_now};
 use gpuhub_common::entry::{self, Group, Passwd};
 use gpuhub_common::local::LocalAccounts;
 use gpuhub_common::name::UserName;
+use std::time::Instant;
 
 impl Engine {
     /// Makes what a provider says of somebody an entry: name bound to her key, ids given, all
@@ -245,7 +246,7 @@ impl Engine {
                 Err(LookupError::Unavailable)
             }
             Err(_) => {
-                self.remember_absent(person.name.as_str());
+                self.absent.remember(person.name.as_str().to_owned(), Instant::now());
                 Err(LookupError::NoSuchEntry)
             }
         }

@@ -160,27 +160,30 @@ impl Engine {
 
     /// Makes a builtin user's entry anew.
     async fn take_in_builtin(&self, name: &str) -> Result<(), String> {
-        let legal = UserName::new(name).map_err(|e| format!("The name {e}."))?;
-        let provider = self.provider(builtin::NAME).ok_or("There is no builtin directory.")?;
-        let person = provider.find(Who::Name(&legal)).await.map_err(|u| u.0)?;
-        let person = person.ok_or_else(|| format!("There is no builtin user {name}."))?;
-        let (_, changed) = self
-            .absorb(&person)
-            .await
-            .map_err(|d| format!("{name} cannot be used: {} ({}).", d.reason, d.detail.unwrap_or_default()))?;
-        if changed && !self.publishing.publish().await {
+        if self.absorb_builtin(name).await? && !self.publishing.publish().await {
             return Err("The snapshot could not be written; see the audit log.".into());
         }
         Ok(())
     }
 
-    /// At start: the entries of the builtin directory are what its tables say.
+    /// The same without publishing it; whether a reader could see a difference.
+    async fn absorb_builtin(&self, name: &str) -> Result<bool, String> {
+        let legal = UserName::new(name).map_err(|e| format!("The name {e}."))?;
+        let provider = self.provider(builtin::NAME).ok_or("There is no builtin directory.")?;
+        let person = provider.find(Who::Name(&legal)).await.map_err(|u| u.0)?;
+        let person = person.ok_or_else(|| format!("There is no builtin user {name}."))?;
+        let absorbed = self.absorb(&person).await;
+        let (_, changed) =
+            absorbed.map_err(|d| format!("{name} cannot be used: {} ({}).", d.reason, d.detail.unwrap_or_default()))?;
+        Ok(changed)
+    }
+
+    /// After the start: the entries of the builtin directory are what its tables say. Lookups that
+    /// come before do the same, one by one.
     pub async fn take_in_builtins(&self) -> Result<(), StoreError> {
         let users = self.store.builtin_users()?;
         let groups = self.store.builtin_groups()?;
-        for gone in self.store.people_of(builtin::NAME)?.iter().filter(|n| !users.iter().any(|u| u.name == **n)) {
-            self.forget(gone).await;
-        }
+        self.store.forget_former_builtins(builtin::NAME)?;
         for g in &groups {
             if let Ok(name) = GroupName::new(&g.name) {
                 let claim = GroupClaim { name, gid: g.gid.map(Into::into) };
@@ -189,10 +192,11 @@ impl Engine {
             }
         }
         for u in &users {
-            if let Err(detail) = self.take_in_builtin(&u.name).await {
+            if let Err(detail) = self.absorb_builtin(&u.name).await {
                 self.audit_refused(builtin::NAME, &u.name, "entry-refused", Some(detail));
             }
         }
+        self.publishing.settle().await;
         Ok(())
     }
 }

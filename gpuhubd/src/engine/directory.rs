@@ -1,18 +1,15 @@
 //! Who is alice, who is 20001: lookups.
 
 use super::Engine;
+use super::turns::{Asker, Turn};
 use crate::model::{Denied, Method, Person, Reason};
 use crate::provider::{Provider, Which, Who};
-use crate::store::{KnownPerson, StoreError, unix_now};
+use crate::store::{KnownGroup, KnownPerson, StoreError, unix_now};
 use gpuhub_common::entry::{Group, Passwd};
 use gpuhub_common::local::LocalAccounts;
 use gpuhub_common::name::{GroupName, UserName};
-use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
-
-/// How long an absence is believed, and how many are remembered.
-const ABSENT_FOR: Duration = Duration::from_secs(2);
-const MOST_ABSENT: usize = 10_000;
+use std::sync::Arc;
+use std::time::Instant;
 
 /// Why a lookup has no entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,26 +49,15 @@ pub(super) enum Resolved {
 }
 
 impl Engine {
-    /// getpwnam(3), getpwuid(3). `login`: a login daemon asks, and a name that an identity provider
-    /// may turn out to know gets a provisional entry.
-    pub async fn user(&self, key: UserKey<'_>, login: bool) -> Result<Passwd, LookupError> {
-        let known = match key {
-            UserKey::Name(name) => self.store.person(name),
-            UserKey::Uid(uid) => self.store.person_by_uid(uid),
-        }
-        .map_err(unavailable)?
-        .filter(|k| !k.gone);
-        if let Some(k) = &known {
-            if self.is_fresh(&k.provider, k.fetched_at) {
-                return Ok(k.passwd.clone());
-            }
-        }
-        let local = LocalAccounts::read();
+    /// getpwnam(3), getpwuid(3).
+    pub async fn user(&self, key: UserKey<'_>, asker: Asker) -> Result<Passwd, LookupError> {
+        let (known, _turn) = match self.look(asker, || self.user_here(key, asker)).await? {
+            Look::Here(known) => return Ok(known.passwd),
+            Look::Busy(known) => return known.map(|k| k.passwd).ok_or(LookupError::Unavailable),
+            Look::Ask(known, turn) => (known, turn),
+        };
         match key {
             UserKey::Uid(uid) => {
-                if local.has_uid(uid) || !gpuhub_common::id::is_allowed(uid) {
-                    return Err(LookupError::NoSuchEntry);
-                }
                 // Who is known is asked for by name: her directory may have another number for her.
                 let Some(name) = known.as_ref().and_then(|k| UserName::new(&k.passwd.name).ok()) else {
                     return self.user_by_uid(uid).await;
@@ -80,12 +66,33 @@ impl Engine {
             }
             UserKey::Name(text) => {
                 let Ok(name) = UserName::new(text) else { return Err(LookupError::NoSuchEntry) };
-                if local.has_user(text.as_bytes()) {
-                    return Err(LookupError::NoSuchEntry);
-                }
-                self.user_by_name(&name, known, login).await
+                self.user_by_name(&name, known, asker == Asker::Login).await
             }
         }
+    }
+
+    /// What can be said of a user without asking anybody.
+    fn user_here(&self, key: UserKey<'_>, asker: Asker) -> Result<Here<KnownPerson>, LookupError> {
+        let known = match key {
+            UserKey::Name(name) => self.store.person(name),
+            UserKey::Uid(uid) => self.store.person_by_uid(uid),
+        }
+        .map_err(unavailable)?
+        .filter(|k| !k.gone);
+        if let Some(k) = known.as_ref().filter(|k| self.is_fresh(&k.provider, k.fetched_at)) {
+            return Ok(Here::Fresh(k.clone()));
+        }
+        let (absent, none_of_ours) = match key {
+            UserKey::Uid(uid) => (
+                self.absent.has(&absent_uid(uid), Instant::now()),
+                !gpuhub_common::id::is_allowed(uid) || LocalAccounts::read().has_uid(uid),
+            ),
+            UserKey::Name(name) => (
+                asker != Asker::Login && self.absent.has(name, Instant::now()),
+                UserName::new(name).is_err() || LocalAccounts::read().has_user(name.as_bytes()),
+            ),
+        };
+        if absent || none_of_ours { Err(LookupError::NoSuchEntry) } else { Ok(Here::Old(known)) }
     }
 
     async fn user_by_name(
@@ -94,15 +101,12 @@ impl Engine {
         known: Option<KnownPerson>,
         login: bool,
     ) -> Result<Passwd, LookupError> {
-        if !login && self.is_absent(name.as_str()) {
-            return Err(LookupError::NoSuchEntry);
-        }
         match self.resolve(name).await {
             Ok(Resolved::Known(_, person)) => self.take_in(&person).await,
             Ok(Resolved::AtProvider(_, true)) => known.map(|k| k.passwd).ok_or(LookupError::NoSuchEntry),
             Ok(Resolved::AtProvider(_, false)) if login => self.promise(name).await,
             Ok(_) => {
-                self.remember_absent(name.as_str());
+                self.absent.remember(name.as_str().to_owned(), Instant::now());
                 Err(LookupError::NoSuchEntry)
             }
             // Known people keep resolving while their directory is away.
@@ -112,10 +116,6 @@ impl Engine {
 
     /// Somebody who is not known here.
     async fn user_by_uid(&self, uid: u32) -> Result<Passwd, LookupError> {
-        let cache = format!("uid {uid}");
-        if self.is_absent(&cache) {
-            return Err(LookupError::NoSuchEntry);
-        }
         let sid = self.idmap.sid_of(uid).map_err(|_| LookupError::Unavailable)?;
         for provider in &self.providers {
             match provider.find(Who::Uid(uid, sid)).await {
@@ -124,25 +124,16 @@ impl Engine {
                 Err(_) => return Err(LookupError::Unavailable),
             }
         }
-        self.remember_absent(&cache);
+        self.absent.remember(absent_uid(uid), Instant::now());
         Err(LookupError::NoSuchEntry)
     }
 
     /// getgrnam(3), getgrgid(3).
-    pub async fn group(&self, key: GroupKey<'_>) -> Result<Group, LookupError> {
-        let known = match key {
-            GroupKey::Name(name) => self.store.group(name),
-            GroupKey::Gid(gid) => self.store.group_by_gid(gid),
-        }
-        .map_err(unavailable)?;
-        if let Some(k) = &known {
-            if self.is_fresh(&k.provider, k.fetched_at) {
-                return Ok(k.group.clone());
-            }
-        }
-        let cache = match key {
-            GroupKey::Name(name) => format!("group {name}"),
-            GroupKey::Gid(gid) => format!("gid {gid}"),
+    pub async fn group(&self, key: GroupKey<'_>, asker: Asker) -> Result<Group, LookupError> {
+        let (known, _turn) = match self.look(asker, || self.group_here(key)).await? {
+            Look::Here(known) => return Ok(known.group),
+            Look::Busy(known) => return known.map(|k| k.group).ok_or(LookupError::Unavailable),
+            Look::Ask(known, turn) => (known, turn),
         };
         // By name, if it is known: its directory may have another number for it.
         let text = match key {
@@ -157,9 +148,6 @@ impl Engine {
             (Some(name), _) => Which::Name(name),
             (None, GroupKey::Name(_)) => return Err(LookupError::NoSuchEntry),
         };
-        if known.is_none() && self.is_absent(&cache) {
-            return Err(LookupError::NoSuchEntry);
-        }
         for provider in &self.providers {
             match provider.find_group(which).await {
                 Ok(Some(found)) => {
@@ -188,16 +176,54 @@ impl Engine {
             // Groups that only claims and own groups made are in no directory.
             Some(k) => Ok(k.group),
             None => {
-                self.remember_absent(&cache);
+                self.absent.remember(absent_group(key), Instant::now());
                 Err(LookupError::NoSuchEntry)
             }
         }
     }
 
+    /// What can be said of a group without asking anybody.
+    fn group_here(&self, key: GroupKey<'_>) -> Result<Here<KnownGroup>, LookupError> {
+        let known = match key {
+            GroupKey::Name(name) => self.store.group(name),
+            GroupKey::Gid(gid) => self.store.group_by_gid(gid),
+        }
+        .map_err(unavailable)?;
+        if let Some(k) = known.as_ref().filter(|k| self.is_fresh(&k.provider, k.fetched_at)) {
+            return Ok(Here::Fresh(k.clone()));
+        }
+        let illegal = matches!(key, GroupKey::Name(name) if GroupName::new(name).is_err());
+        if illegal || (known.is_none() && self.absent.has(&absent_group(key), Instant::now())) {
+            return Err(LookupError::NoSuchEntry);
+        }
+        Ok(Here::Old(known))
+    }
+
     /// The supplementary groups of getgrouplist(3), sorted.
-    pub async fn group_ids(&self, name: &str) -> Result<Vec<u32>, LookupError> {
-        self.user(UserKey::Name(name), false).await?;
+    pub async fn group_ids(&self, name: &str, asker: Asker) -> Result<Vec<u32>, LookupError> {
+        self.user(UserKey::Name(name), asker).await?;
         self.store.gids_of(name).map_err(unavailable)
+    }
+
+    /// What `here` has, or else a turn to ask a directory. Who had to wait for it looks here once
+    /// more: another may have asked the same.
+    async fn look<K>(
+        &self,
+        asker: Asker,
+        here: impl Fn() -> Result<Here<K>, LookupError>,
+    ) -> Result<Look<K>, LookupError> {
+        let known = match here()? {
+            Here::Fresh(known) => return Ok(Look::Here(known)),
+            Here::Old(known) => known,
+        };
+        let Some(turn) = self.turns.take(asker).await else { return Ok(Look::Busy(known)) };
+        if !turn.waited() {
+            return Ok(Look::Ask(known, turn));
+        }
+        Ok(match here()? {
+            Here::Fresh(known) => Look::Here(known),
+            Here::Old(known) => Look::Ask(known, turn),
+        })
     }
 
     /// Whose login it is. Asks the directories now, whatever is cached. One that is bound to a
@@ -260,20 +286,35 @@ impl Engine {
             None => false,
         }
     }
+}
 
-    fn is_absent(&self, key: &str) -> bool {
-        let map = self.absent.lock().unwrap_or_else(PoisonError::into_inner);
-        map.get(key).is_some_and(|since| since.elapsed() < ABSENT_FOR)
-    }
+/// What is here of an entry.
+enum Here<K> {
+    /// The answer.
+    Fresh(K),
+    /// What was so some time ago, or nothing.
+    Old(Option<K>),
+}
 
-    pub(super) fn remember_absent(&self, key: &str) {
-        let mut map = self.absent.lock().unwrap_or_else(PoisonError::into_inner);
-        if map.len() >= MOST_ABSENT {
-            map.retain(|_, since| since.elapsed() < ABSENT_FOR);
-        }
-        if map.len() < MOST_ABSENT {
-            map.insert(key.to_owned(), Instant::now());
-        }
+/// How a lookup goes on.
+enum Look<K> {
+    /// With the answer.
+    Here(K),
+    /// A directory is to be asked, by whoever has the turn.
+    Ask(Option<K>, Turn),
+    /// None can be asked in time.
+    Busy(Option<K>),
+}
+
+/// How absences are remembered; a name is itself, and no name has a blank in it.
+fn absent_uid(uid: u32) -> String {
+    format!("uid {uid}")
+}
+
+fn absent_group(key: GroupKey<'_>) -> String {
+    match key {
+        GroupKey::Name(name) => format!("group {name}"),
+        GroupKey::Gid(gid) => format!("gid {gid}"),
     }
 }
 

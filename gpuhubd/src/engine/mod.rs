@@ -1,6 +1,7 @@
 //! The decisions. One file for each thing that can be asked:
 //!
-//! - [`directory`]: who is `alice`, who is 20001 (NSS)
+//! - [`directory`]: who is `alice`, who is 20001 (NSS); [`turns`]: who may ask for it;
+//!   [`absent`]: who was not there a moment ago
 //! - [`absorb`]: the one way an entry comes in
 //! - [`login`]: is this really alice (pam_authenticate)
 //! - [`account`]: may she come in now; her sessions (the other PAM hooks)
@@ -8,6 +9,7 @@
 //! - [`admin`]: the builtin directory; [`ids`]: the ids that were given
 //! - [`refresh`]: what directories said earlier, asked again
 
+mod absent;
 mod absorb;
 mod account;
 mod admin;
@@ -21,8 +23,10 @@ mod provisional;
 pub mod refresh;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub use directory::{GroupKey, LookupError, UserKey};
+pub use turns::Asker;
 
 use crate::audit::{Audit, Event};
 use crate::config::{Access, People, Services};
@@ -32,7 +36,6 @@ use crate::provider::Provider;
 use crate::publish::Publishing;
 use crate::store::Store;
 use gpuhub_common::wire::{Context, ProviderStatus, Status};
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -74,7 +77,9 @@ pub struct Engine {
     lockout: lockout::Lockout,
     provisional: provisional::Provisional,
     /// Names that nobody had a moment ago.
-    absent: Mutex<HashMap<String, Instant>>,
+    absent: absent::Absent,
+    /// Whose lookup may ask a directory.
+    turns: turns::Turns,
     /// Refusals of entries that were audited already.
     refused: Mutex<std::collections::HashSet<(String, &'static str)>>,
     started: Instant,
@@ -99,7 +104,8 @@ impl Engine {
             publishing,
             audit,
             provisional: provisional::Provisional::default(),
-            absent: Mutex::default(),
+            absent: absent::Absent::default(),
+            turns: turns::Turns::default(),
             refused: Mutex::default(),
             started: Instant::now(),
         }

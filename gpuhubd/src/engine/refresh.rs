@@ -1,7 +1,7 @@
 //! What directories said earlier, asked again before it is too old: so that somebody who was
 //! disabled or deleted goes from the box's view even if nobody asks for her.
 
-use super::{Engine, GroupKey, UserKey};
+use super::{Asker, Engine, GroupKey, UserKey};
 use crate::store::unix_now;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +22,10 @@ pub async fn run(engine: Arc<Engine>) {
             let old = unix_now() - i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
             // An unavailable directory leaves entries as they are: known people keep resolving.
             for name in engine.store.stale_people(provider.name(), old, MOST).unwrap_or_default() {
-                let _ = engine.user(UserKey::Name(&name), false).await;
+                let _ = engine.user(UserKey::Name(&name), Asker::Broker).await;
             }
             for name in engine.store.stale_groups(provider.name(), old, MOST).unwrap_or_default() {
-                let _ = engine.group(GroupKey::Name(&name)).await;
+                let _ = engine.group(GroupKey::Name(&name), Asker::Broker).await;
             }
         }
     }

@@ -86,16 +86,16 @@ async fn a_first_login_needs_the_promise_that_sshd_acts_on() {
     b.sso.people.lock().unwrap().push(person("sso", "dave", "1", &[]));
     assert_eq!(log_in(&b, "dave").await, Code::AuthErr, "nobody was promised anything");
     assert!(b.engine.store.person("dave").unwrap().is_none());
-    let promised = b.engine.user(UserKey::Name("dave"), true).await.unwrap();
+    let promised = b.engine.user(UserKey::Name("dave"), Asker::Login).await.unwrap();
     assert_eq!(log_in(&b, "dave").await, Code::Success);
-    assert_eq!(b.engine.user(UserKey::Name("dave"), false).await.unwrap(), promised);
+    assert_eq!(b.engine.user(UserKey::Name("dave"), Asker::Broker).await.unwrap(), promised);
     assert_eq!(log_in(&b, "dave").await, Code::Success, "now she is known");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_login_takes_no_promise_back() {
     let b = a_box("failed");
-    let promised = b.engine.user(UserKey::Name("dave"), true).await.unwrap();
+    let promised = b.engine.user(UserKey::Name("dave"), Asker::Login).await.unwrap();
     assert_eq!(log_in(&b, "dave").await, Code::AuthErr, "sso does not have her yet");
     assert!(b.engine.provisional.reserved("erin").contains(&promised.uid), "another connection may rely on it");
     b.sso.people.lock().unwrap().push(person("sso", "dave", "1", &[]));
@@ -105,12 +105,12 @@ async fn a_failed_login_takes_no_promise_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_promise_that_turns_out_otherwise_is_a_refusal_and_the_next_is_right() {
     let b = a_box("otherwise");
-    b.engine.user(UserKey::Name("dave"), true).await.unwrap();
+    b.engine.user(UserKey::Name("dave"), Asker::Login).await.unwrap();
     let mut dave = person("sso", "dave", "1", &[]);
     dave.home = Some("/data/dave".into());
     b.sso.people.lock().unwrap().push(dave);
     assert_eq!(log_in(&b, "dave").await, Code::AuthErr);
-    assert_eq!(b.engine.user(UserKey::Name("dave"), true).await.unwrap().home, "/data/dave");
+    assert_eq!(b.engine.user(UserKey::Name("dave"), Asker::Login).await.unwrap().home, "/data/dave");
     assert_eq!(log_in(&b, "dave").await, Code::Success);
 }
 
@@ -241,7 +241,7 @@ async fn one_primary_group_for_all_whose_directory_names_none() {
     carol.gid = Some(5000.into());
     assert_eq!(b.engine.absorb(&carol).await.unwrap().0.gid, 5000, "the directory's");
     b.sso.people.lock().unwrap().push(person("sso", "erin", "9", &[]));
-    let promised = b.engine.user(UserKey::Name("erin"), true).await.unwrap();
+    let promised = b.engine.user(UserKey::Name("erin"), Asker::Login).await.unwrap();
     assert_eq!(Some(promised.gid), people, "before the first login too");
     assert_eq!(log_in(&b, "erin").await, Code::Success);
 }
@@ -346,11 +346,11 @@ async fn whom_the_administrator_renumbered_is_found_by_the_new_number() {
         let (caller, call) = set(kind, name, id);
         assert!(matches!(b.engine.idmap(&caller, call).await, IdmapReply::Changed(_)));
     }
-    assert_eq!(b.engine.group(GroupKey::Gid(5001)).await.unwrap().name, "ml");
-    assert_eq!(b.engine.user(UserKey::Uid(20003), false).await.unwrap().name, "alice");
-    assert_eq!(b.engine.group_ids("alice").await.unwrap(), [5001], "and she is in it still");
-    assert!(b.engine.group(GroupKey::Gid(5000)).await.is_err());
-    assert!(b.engine.user(UserKey::Uid(20001), false).await.is_err());
+    assert_eq!(b.engine.group(GroupKey::Gid(5001), Asker::Broker).await.unwrap().name, "ml");
+    assert_eq!(b.engine.user(UserKey::Uid(20003), Asker::Broker).await.unwrap().name, "alice");
+    assert_eq!(b.engine.group_ids("alice", Asker::Broker).await.unwrap(), [5001], "and she is in it still");
+    assert!(b.engine.group(GroupKey::Gid(5000), Asker::Broker).await.is_err());
+    assert!(b.engine.user(UserKey::Uid(20001), Asker::Broker).await.is_err());
     // By the old number as primary group she is in the group's new one.
     let mut bob = person("corp", "bob", "2", &[]);
     (bob.uid, bob.gid) = (Some(20009.into()), Some(5000.into()));
@@ -375,13 +375,13 @@ async fn a_claimed_primary_group_outlives_the_account_check() {
     erin.gid = Some(7000.into());
     b.sso.people.lock().unwrap().push(erin);
     // The first time sshd acts on what was promised before.
-    b.engine.user(UserKey::Name("erin"), true).await.unwrap();
+    b.engine.user(UserKey::Name("erin"), Asker::Login).await.unwrap();
     assert_ne!(log_in(&b, "erin").await, Code::Success);
-    b.engine.user(UserKey::Name("erin"), true).await.unwrap();
+    b.engine.user(UserKey::Name("erin"), Asker::Login).await.unwrap();
     assert_eq!(log_in(&b, "erin").await, Code::Success);
     let context = Context { user: "erin".into(), service: "sshd".into(), ..Context::default() };
     b.engine.account(&context).await;
-    assert_eq!(b.engine.user(UserKey::Name("erin"), false).await.unwrap().gid, 7000);
+    assert_eq!(b.engine.user(UserKey::Name("erin"), Asker::Broker).await.unwrap().gid, 7000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

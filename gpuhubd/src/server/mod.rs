@@ -8,7 +8,7 @@ mod frame;
 mod rights;
 
 use crate::dialog::{Dialog, Far};
-use crate::engine::{Caller, Engine, GroupKey, LookupError, UserKey};
+use crate::engine::{Asker, Caller, Engine, GroupKey, LookupError, UserKey};
 use crate::provider::builtin::PasswordRule;
 use frame::Frames;
 use gpuhub_common::wire::{
@@ -33,8 +33,9 @@ const MOST_OF_ONE: usize = 500;
 /// Conversations at once. They are counted apart from lookups, so that a flood of `getent` cannot
 /// keep anybody from logging in.
 const MOST_LOGINS: usize = 400;
-/// Lookups that may be asking a directory at once; more wait, within their client's deadline.
-const MOST_LOOKUPS: usize = 64;
+/// Lookups of login daemons at once; more wait. Those of others wait in a line of their own
+/// (`engine::turns`).
+const MOST_LOGIN_LOOKUPS: usize = 64;
 /// For the first request, and between requests outside a conversation.
 const IDLE: Duration = Duration::from_secs(10);
 /// For a person to answer a prompt.
@@ -58,8 +59,7 @@ pub async fn serve(listener: UnixListener, policy: Policy, engine: Arc<Engine>, 
         engine,
         rule,
         logins: Arc::new(Semaphore::new(MOST_LOGINS)),
-        lookups: Semaphore::new(MOST_LOOKUPS),
-        login_lookups: Semaphore::new(MOST_LOOKUPS),
+        login_lookups: Semaphore::new(MOST_LOGIN_LOOKUPS),
     });
     let places = Arc::new(Places::default());
     loop {
@@ -125,8 +125,6 @@ struct Server {
     engine: Arc<Engine>,
     rule: PasswordRule,
     logins: Arc<Semaphore>,
-    lookups: Semaphore,
-    /// Those of login daemons: a flood of others must not keep a name from being found.
     login_lookups: Semaphore,
 }
 
@@ -159,12 +157,11 @@ impl Server {
     async fn answer(&self, call: Call, caller: &Caller, peer: Peer, frames: &mut Frames) -> Result<(), Dropped> {
         let engine = &self.engine;
         let sent = match call {
-            Call::GetUser(query) => frames.send(&reply(self.get_user(query, peer).await?)).await,
-            Call::GetGroup(query) => frames.send(&reply(self.get_group(query).await?)).await,
+            Call::GetUser(query) => frames.send(&reply(self.get_user(query, caller, peer).await?)).await,
+            Call::GetGroup(query) => frames.send(&reply(self.get_group(query, caller).await?)).await,
             Call::GetGroupIds(query) => {
-                let _turn = self.lookups.acquire().await.map_err(|_| Dropped)?;
-                let gids = engine.group_ids(&query.name).await.map(|gids| GroupIdsReply { gids });
-                frames.send(&reply(gids)).await
+                let gids = engine.group_ids(&query.name, Asker::Anybody(caller.uid)).await;
+                frames.send(&reply(gids.map(|gids| GroupIdsReply { gids }))).await
             }
             Call::Begin(begin) => {
                 let Ok(_place) = Arc::clone(&self.logins).try_acquire_owned() else {
@@ -194,27 +191,33 @@ impl Server {
         sent.ok_or(Dropped)
     }
 
-    async fn get_user(&self, q: UserQuery, peer: Peer) -> Result<Result<UserReply, LookupError>, Dropped> {
+    async fn get_user(
+        &self,
+        q: UserQuery,
+        caller: &Caller,
+        peer: Peer,
+    ) -> Result<Result<UserReply, LookupError>, Dropped> {
         // Only root's login daemons get provisional entries.
-        let login = q.login && peer == Peer::Root;
-        let turn = if login { &self.login_lookups } else { &self.lookups };
-        let _turn = turn.acquire().await.map_err(|_| Dropped)?;
+        let (asker, _turn) = if q.login && peer == Peer::Root {
+            (Asker::Login, Some(self.login_lookups.acquire().await.map_err(|_| Dropped)?))
+        } else {
+            (Asker::Anybody(caller.uid), None)
+        };
         let key = match (&q.name, q.uid) {
             (Some(name), None) => UserKey::Name(name),
             (None, Some(uid)) => UserKey::Uid(uid),
             _ => return Err(Dropped),
         };
-        Ok(self.engine.user(key, login).await.map(|user| UserReply { user }))
+        Ok(self.engine.user(key, asker).await.map(|user| UserReply { user }))
     }
 
-    async fn get_group(&self, q: GroupQuery) -> Result<Result<GroupReply, LookupError>, Dropped> {
-        let _turn = self.lookups.acquire().await.map_err(|_| Dropped)?;
+    async fn get_group(&self, q: GroupQuery, caller: &Caller) -> Result<Result<GroupReply, LookupError>, Dropped> {
         let key = match (&q.name, q.gid) {
             (Some(name), None) => GroupKey::Name(name),
             (None, Some(gid)) => GroupKey::Gid(gid),
             _ => return Err(Dropped),
         };
-        Ok(self.engine.group(key).await.map(|group| GroupReply { group }))
+        Ok(self.engine.group(key, Asker::Anybody(caller.uid)).await.map(|group| GroupReply { group }))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The builtin directory's own tables.
 
+use super::people::mark_gone;
 use super::{Store, StoreError};
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -60,7 +61,21 @@ fn user(r: &Row<'_>) -> Result<BuiltinUser, StoreError> {
 impl Store {
     /// A builtin user.
     pub fn builtin_user(&self, name: &str) -> Result<Option<BuiltinUser>, StoreError> {
-        self.with(|c| c.query_row(&format!("{USER} WHERE name = ?1"), [name], user).optional())
+        self.with(|c| c.prepare_cached(&format!("{USER} WHERE name = ?1"))?.query_row([name], user).optional())
+    }
+
+    /// Who was of `provider`, this directory, and no longer is: served no more.
+    pub fn forget_former_builtins(&self, provider: &str) -> Result<(), StoreError> {
+        self.transaction(|tx| {
+            let former: Vec<String> = tx
+                .prepare(
+                    "SELECT name FROM people WHERE provider = ?1 AND gone = 0
+                     AND name NOT IN (SELECT name FROM builtin_users)",
+                )?
+                .query_map([provider], |r| r.get(0))?
+                .collect::<Result<_, _>>()?;
+            former.iter().try_for_each(|name| mark_gone(tx, name).map(|_| ()))
+        })
     }
 
     /// All builtin users, by name.

@@ -40,6 +40,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema-4.sql"),
 ];
 
+/// All that lookups and logins ask come again and again.
+const STATEMENTS: usize = 64;
+
 impl Store {
     /// Opens or makes the database, and brings its schema up to date.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
@@ -57,6 +60,7 @@ impl Store {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
         let at: usize = connection.pragma_query_value(None, "user_version", |r| r.get(0))?;
         for (version, sql) in MIGRATIONS.iter().enumerate().skip(at) {
             let tx = connection.transaction()?;

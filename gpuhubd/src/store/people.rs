@@ -56,12 +56,12 @@ pub(super) fn person(r: &Row<'_>) -> Result<KnownPerson, StoreError> {
 impl Store {
     /// By name, gone or not.
     pub fn person(&self, name: &str) -> Result<Option<KnownPerson>, StoreError> {
-        self.with(|c| c.query_row(&format!("{PERSON} WHERE name = ?1"), [name], person).optional())
+        self.with(|c| c.prepare_cached(&format!("{PERSON} WHERE name = ?1"))?.query_row([name], person).optional())
     }
 
     /// By uid, gone or not.
     pub fn person_by_uid(&self, uid: u32) -> Result<Option<KnownPerson>, StoreError> {
-        self.with(|c| c.query_row(&format!("{PERSON} WHERE uid = ?1"), [uid], person).optional())
+        self.with(|c| c.prepare_cached(&format!("{PERSON} WHERE uid = ?1"))?.query_row([uid], person).optional())
     }
 
     /// The name that a key is bound to.
@@ -143,14 +143,7 @@ impl Store {
 
     /// The provider no longer has her: she is served no more, her binding stays.
     pub fn mark_gone(&self, name: &str) -> Result<bool, StoreError> {
-        self.transaction(|tx| {
-            let changed = tx.execute("UPDATE people SET gone = 1 WHERE name = ?1 AND gone = 0", [name])? > 0;
-            if changed {
-                tx.execute("DELETE FROM members WHERE user = ?1", [name])?;
-                bump_generation(tx)?;
-            }
-            Ok(changed)
-        })
+        self.transaction(|tx| mark_gone(tx, name))
     }
 
     /// A group by name.
@@ -255,11 +248,15 @@ impl Store {
             .collect()
         })
     }
+}
 
-    /// Names of everybody served from `provider`.
-    pub fn people_of(&self, provider: &str) -> Result<Vec<String>, StoreError> {
-        self.stale_people(provider, i64::MAX, u32::MAX)
+pub(super) fn mark_gone(tx: &Transaction<'_>, name: &str) -> Result<bool, StoreError> {
+    let changed = tx.execute("UPDATE people SET gone = 1 WHERE name = ?1 AND gone = 0", [name])? > 0;
+    if changed {
+        tx.execute("DELETE FROM members WHERE user = ?1", [name])?;
+        bump_generation(tx)?;
     }
+    Ok(changed)
 }
 
 pub(super) fn group_where<P: rusqlite::Params>(
@@ -268,7 +265,8 @@ pub(super) fn group_where<P: rusqlite::Params>(
     p: P,
 ) -> Result<Option<KnownGroup>, StoreError> {
     let found = c
-        .query_row(&format!("SELECT provider, name, gid, fetched_at FROM groups WHERE {clause}"), p, |r| {
+        .prepare_cached(&format!("SELECT provider, name, gid, fetched_at FROM groups WHERE {clause}"))?
+        .query_row(p, |r| {
             Ok(KnownGroup {
                 provider: r.get(0)?,
                 group: Group { name: r.get(1)?, gid: r.get(2)?, members: Vec::new() },
