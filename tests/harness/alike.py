@@ -31,6 +31,7 @@ class User:
     gecos: str = "An Ordinary Person"
     home: str = ""
     shell: str = "/bin/bash"
+    attribute: str | None = None    # what `gecos` is in the directory, if not that
     where: str = "people"       # the part of the directory: two names that differ by case need two
 
     def line(self) -> str:
@@ -38,11 +39,11 @@ class User:
 
     def ldif(self) -> str:
         """`gecos` is ASCII by its schema; who has another name has it in `cn` alone."""
-        plain = self.gecos.isascii()
-        values = [("cn", self.name if plain else self.gecos), ("sn", self.name), ("uid", self.name),
+        attribute = self.gecos if self.attribute is None and self.gecos.isascii() else self.attribute
+        values = [("cn", self.name if attribute else self.gecos), ("sn", self.name), ("uid", self.name),
                   ("uidNumber", str(self.uid)), ("gidNumber", str(self.gid)),
                   ("homeDirectory", self.home or f"/home/{self.name}"), ("loginShell", self.shell)]
-        values += [("gecos", self.gecos)] if plain else []
+        values += [("gecos", attribute)] if attribute is not None else []
         return _entry(f"uid={self.name},ou={self.where},{ROOT}", ("inetOrgPerson", "posixAccount"), values)
 
 
@@ -75,6 +76,7 @@ PEOPLE = (
     User("dot", 30004, gid=40001, gecos="Dot, whose primary group lists her too"),
     User("eve", 30005, gid=30005, gecos="Eve, who has a group of her own"),
     User("fay", 30006, gecos="Fäy Łukasiewicz 山田"),
+    User("gus", 30020, attribute=""),
     User("gil", 30007, gecos=" "),      # as empty as the directory's `cn` may be, without which nobody is
     User("hal", 30008, gid=49999, gecos="Hal, whose primary group has no entry"),
     User("ivy", 30009, shell="/usr/sbin/nologin"),

@@ -121,7 +121,7 @@ pub(super) fn person(
         provider: provider.to_owned(),
         name,
         key: PersonKey { issuer: issuer(provider), subject },
-        full_name: entry.one("gecos").or(entry.one("cn")).unwrap_or_default().to_owned(),
+        full_name: entry.one("gecos").filter(|g| !g.is_empty()).or(entry.one("cn")).unwrap_or_default().to_owned(),
         uid: Some(id(entry, "uidnumber", ids)?),
         gid: Some(match ids {
             LdapIds::Attributes => id(entry, "gidnumber", ids)?,

@@ -60,6 +60,7 @@ fn a_person() {
 fn gecos_goes_before_cn_and_the_dn_stands_in_for_the_uuid() {
     let p = found(alice_with(&[("gecos", &["Alice,,,"]), ("entryuuid", &[])])).person;
     assert_eq!(p.full_name, "Alice,,,");
+    assert_eq!(found(alice_with(&[("cn", &["Alice"]), ("gecos", &[""])])).person.full_name, "Alice", "as in nslcd");
     assert_eq!(p.key.subject, "uid=alice,ou=people,dc=x");
     let p = found(alice_with(&[("cn", &["Zed", "Alice"]), ("homedirectory", &[]), ("loginshell", &[])])).person;
     assert_eq!((p.full_name.as_str(), p.home, p.shell), ("Alice", None, None));
