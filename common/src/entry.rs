@@ -89,6 +89,12 @@ pub fn vet_user(
     shell: &[u8],
     local: &LocalAccounts,
 ) -> Result<(), Refusal> {
+    vet_identity(name, uid, gid, local)?;
+    if is_plain(gecos) && is_path(home) && is_path(shell) { Ok(()) } else { Err(Refusal::BadField) }
+}
+
+/// Vets who somebody is, without the fields that give no power.
+pub fn vet_identity(name: &[u8], uid: u32, gid: u32, local: &LocalAccounts) -> Result<(), Refusal> {
     if !name::is_user_name(name) {
         return Err(Refusal::BadName);
     }
@@ -101,8 +107,7 @@ pub fn vet_user(
     if local.has_uid(uid) {
         return Err(Refusal::LocalId);
     }
-    vet_membership(gid, local)?;
-    if is_plain(gecos) && is_path(home) && is_path(shell) { Ok(()) } else { Err(Refusal::BadField) }
+    vet_membership(gid, local)
 }
 
 /// Vets a group's name and id (its members are vetted as names, one by one, where they are used).
@@ -121,8 +126,12 @@ pub fn vet_group(name: &[u8], gid: u32, local: &LocalAccounts) -> Result<(), Ref
 
 /// Vets the id of a group that somebody is in, her primary one or another. Those that root allowed in
 /// [`crate::local::EXTRA_GIDS`] pass though they are local.
+#[inline]
 pub fn vet_membership(gid: u32, local: &LocalAccounts) -> Result<(), Refusal> {
-    if local.allows_gid(gid) { Ok(()) } else { vet_gid(gid, local) }
+    if local.is_above_all(gid) && id::is_allowed(gid) || local.allows_gid(gid) {
+        return Ok(());
+    }
+    vet_gid(gid, local)
 }
 
 /// Vets the id of a group of ours, which is never a local one.
@@ -156,10 +165,38 @@ impl Group {
     }
 }
 
+/// Neither a colon nor a control character: what passwd(5) can carry.
+const PLAIN: u8 = 1;
+/// Not a dot.
+const NO_DOT: u8 = 2;
+
+/// What each byte is.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut rest: &mut [u8] = &mut classes;
+    let mut b = 0u8;
+    while let Some((class, more)) = rest.split_first_mut() {
+        if b != b':' && !b.is_ascii_control() {
+            *class = PLAIN;
+        }
+        if b != b'.' {
+            *class |= NO_DOT;
+        }
+        rest = more;
+        b = b.wrapping_add(1);
+    }
+    classes
+};
+
+/// What all bytes of a field have in common. Without a way out of the loop: fields are short, and good.
+fn common(field: &[u8]) -> u8 {
+    let class = |b: &u8| CLASSES.get(usize::from(*b)).copied().unwrap_or(0);
+    field.iter().fold(u8::MAX, |all, b| all & class(b))
+}
+
 /// No colon and no control character: what passwd(5) can carry.
 pub fn is_plain(field: &[u8]) -> bool {
-    // Without a way out of the loop it runs over many bytes at once.
-    field.len() <= MAX_FIELD && !field.iter().fold(false, |bad, b| bad | (*b == b':') | b.is_ascii_control())
+    field.len() <= MAX_FIELD && common(field) & PLAIN != 0
 }
 
 /// Top directories where programs of the system look for code or configuration: no place for
@@ -174,11 +211,13 @@ pub const MAX_FIELD: usize = 4096;
 
 /// [`is_plain`], absolute, not `/` itself (CVE-2019-3811), and without `..`.
 pub fn is_path(field: &[u8]) -> bool {
-    is_plain(field)
+    let all = common(field);
+    field.len() <= MAX_FIELD
+        && all & PLAIN != 0
         && field.first() == Some(&b'/')
         && field.iter().any(|b| *b != b'/')
-        // Most paths have no two dots in a row, and need not be taken apart.
-        && !(field.windows(2).any(|w| w == b"..") && field.split(|b| *b == b'/').any(|part| part == b".."))
+        // Most paths have no dots, and need not be taken apart.
+        && (all & NO_DOT != 0 || field.split(|b| *b == b'/').all(|part| part != b".."))
 }
 
 #[cfg(test)]
@@ -233,6 +272,23 @@ mod tests {
             spoil(&mut p);
             assert_eq!(p.vet(&local()), Err(want), "{p:?}");
         }
+    }
+
+    #[test]
+    fn fields_byte_by_byte() {
+        for b in 0..=255u8 {
+            let plain = b != b':' && b >= 0x20 && b != 0x7f;
+            assert_eq!(is_plain(&[b'a', b, b'a']), plain, "{b}");
+            assert_eq!(is_path(&[b'/', b, b'a']), plain, "{b}");
+        }
+        for path in ["/a", "//a", "/.", "/...", "/a..b/c", "/.a", "/a/.b"] {
+            assert!(is_path(path.as_bytes()), "{path}");
+        }
+        for path in ["", "/", "//", "a", "a/", "/..", "/a/..", "/../a", "/a/../b", "/a//.."] {
+            assert!(!is_path(path.as_bytes()), "{path}");
+        }
+        let long = [b"/".as_slice(), &[b'a'; MAX_FIELD]].concat();
+        assert!(is_path(&long[..MAX_FIELD]) && !is_path(&long) && !is_plain(&long));
     }
 
     #[test]

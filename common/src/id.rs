@@ -10,6 +10,7 @@ pub const NEVER: [(u32, u32); 4] = [(0, FIRST_PERSON - 1), (61184, 65519), (6553
 /// Whether `id` may ever be given to a person or a group of ours: none of [`NEVER`].
 ///
 /// Both sides ask: the broker before it stores an id, the client before it believes one.
+#[inline]
 pub const fn is_allowed(id: u32) -> bool {
     const fn within(id: u32, (first, last): (u32, u32)) -> bool {
         first <= id && id <= last

@@ -36,10 +36,11 @@ pub struct LocalAccounts {
     groups: Names,
     gids: Ids,
     extra: Ids,
+    highest_gid: u32,
 }
 
 /// Names as hashes (keyed, so that nobody can craft a collision), sorted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Names {
     hashes: Vec<u64>,
     /// Without them the hash would have to be computed of every name.
@@ -97,7 +98,8 @@ impl LocalAccounts {
             .filter(|g| may_be_joined(*g))
             .collect();
         extra.sort_unstable();
-        Self { hasher, users, uids, groups, gids, extra: Ids(extra) }
+        let highest_gid = gids.0.last().max(extra.last()).copied().unwrap_or(0);
+        Self { hasher, users, uids, groups, gids, extra: Ids(extra), highest_gid }
     }
 
     /// Whether /etc/passwd has this name.
@@ -118,6 +120,12 @@ impl LocalAccounts {
     /// Whether /etc/group has this gid.
     pub fn has_gid(&self, gid: u32) -> bool {
         self.gids.has(gid)
+    }
+
+    /// Whether no local group, nor one that root's list opens, has this gid or one above it.
+    #[inline]
+    pub fn is_above_all(&self, gid: u32) -> bool {
+        gid > self.highest_gid
     }
 
     /// Whether root's list opens this local gid to people of ours.
@@ -159,7 +167,7 @@ pub fn may_be_joined(gid: u32) -> bool {
 }
 
 fn columns(text: &str, hasher: &RandomState) -> (Names, Ids) {
-    let (mut names, mut ids) = (Names::default(), Vec::new());
+    let (mut names, mut ids) = (Names { hashes: Vec::new(), shapes: Shapes::none() }, Vec::new());
     for line in text.lines() {
         let mut fields = line.split(':');
         let Some(name) = fields.next().filter(|n| !n.is_empty() && !n.starts_with('#')) else { continue };

@@ -41,10 +41,18 @@ impl fmt::Display for BadName {
 
 impl std::error::Error for BadName {}
 
-/// May stand in a user name: `A-Za-z0-9._@+-`.
+/// May stand in a user name: `A-Za-z0-9._@+-`. Written so that a loop runs over many bytes at once.
+const fn is_in_user(b: u8) -> bool {
+    let letter = (b | 0x20).wrapping_sub(b'a') < 26;
+    let digit = b.wrapping_sub(b'0') < 10;
+    letter | digit | (b == b'.') | (b == b'_') | (b == b'@') | (b == b'+') | (b == b'-')
+}
+
+/// May stand in a user name.
 const IN_USER: u8 = 1;
 /// May stand in a group name: the same, and the space.
 const IN_GROUP: u8 = 2;
+
 /// Is a digit.
 const DIGIT: u8 = 4;
 
@@ -54,7 +62,7 @@ const CLASSES: [u8; 256] = {
     let mut rest: &mut [u8] = &mut classes;
     let mut b = 0u8;
     while let Some((class, more)) = rest.split_first_mut() {
-        if b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'@' | b'+' | b'-') {
+        if is_in_user(b) {
             *class = IN_USER | IN_GROUP;
         }
         if b == b' ' {
@@ -76,19 +84,75 @@ fn check(bytes: &[u8], inner_space: bool) -> Result<(), BadName> {
     if bytes.len() > MAX_NAME {
         return Err(BadName::TooLong);
     }
-    // What all bytes have in common. A group of 100,000 members is vetted in one lookup, so there
-    // is one pass and no search in it.
-    let all = bytes.iter().fold(u8::MAX, |all, b| all & CLASSES.get(usize::from(*b)).copied().unwrap_or(0));
+    // What all bytes have in common: one pass, and no search in it.
+    let class = |b: &u8| CLASSES.get(usize::from(*b)).copied().unwrap_or(0);
+    let all = bytes.iter().fold(u8::MAX, |all, b| all & class(b));
     if all & (if inner_space { IN_GROUP } else { IN_USER }) == 0 {
         return Err(BadName::BadByte);
     }
-    if b"-.+@ ".contains(first) || *last == b' ' {
+    if matches!(first, b'-' | b'.' | b'+' | b'@' | b' ') || *last == b' ' {
         return Err(BadName::BadStart);
     }
     if all & DIGIT != 0 {
         return Err(BadName::AllDigits);
     }
     Ok(())
+}
+
+/// Whether each of the names in `text`, which all end with a NUL, could be a user name. A group of
+/// 100,000 members is vetted in one lookup.
+pub fn are_user_names(text: &[u8]) -> bool {
+    text.is_empty() || are_usual_names(text) || Ended(text).all(is_user_name)
+}
+
+/// Whether all of them are legal and such as most are: they begin with a letter or `_`, and none is
+/// so long that there is no NUL in 32 bytes. Two loops that have no way out of them and no name of
+/// their own, so that they run over many bytes at once.
+fn are_usual_names(text: &[u8]) -> bool {
+    // Of the legal bytes, letters and `_` are those from `A` on, and a NUL there is an empty name.
+    let unusual = |before: u8, b: u8| !(is_in_user(b) | (b == 0)) | ((before == 0) & (b < b'A'));
+    let pairs = || text.iter().zip(text.get(1..).unwrap_or_default());
+    let short = |part: &[u8]| part.iter().fold(0u8, |has_nul, b| has_nul | u8::from(*b == 0)) != 0;
+    text.first().is_some_and(|first| !unusual(0, *first))
+        && text.last() == Some(&0)
+        && pairs().fold(0u8, |bad, (before, b)| bad | u8::from(unusual(*before, *b))) == 0
+        && text.chunks(32).all(short)
+}
+
+/// The names in a text in which each ends with a NUL.
+#[derive(Debug, Clone)]
+pub struct Ended<'t>(pub &'t [u8]);
+
+impl<'t> Iterator for Ended<'t> {
+    type Item = &'t [u8];
+
+    fn next(&mut self) -> Option<&'t [u8]> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let end = self.0.iter().position(|b| *b == 0).unwrap_or(self.0.len());
+        let (name, rest) = self.0.split_at_checked(end)?;
+        self.0 = rest.get(1..).unwrap_or_default();
+        Some(name)
+    }
+}
+
+/// Hands the place of each NUL in `text` to `each`, in order. Looks at eight bytes at a time: between
+/// names there are many, and the usual search begins anew at each.
+#[inline]
+pub fn for_each_nul(text: &[u8], mut each: impl FnMut(usize)) {
+    const LOW: u64 = u64::from_ne_bytes([0x7f; 8]);
+    let (eights, rest) = text.split_at(text.len() & !7);
+    for (n, eight) in eights.chunks_exact(8).enumerate() {
+        let word = eight.try_into().map_or(u64::MAX, u64::from_le_bytes);
+        // The top bit of each byte that is 0: the sum of the others reaches it unless all are 0.
+        let mut nuls = !(((word & LOW) + LOW) | word | LOW);
+        while nuls != 0 {
+            each(n * 8 + nuls.trailing_zeros() as usize / 8);
+            nuls &= nuls - 1;
+        }
+    }
+    rest.iter().enumerate().filter(|(_, b)| **b == 0).for_each(|(n, _)| each(eights.len() + n));
 }
 
 /// Whether `bytes` could be a user name. Allocates nothing: NSS asks it on every lookup.
@@ -233,14 +297,14 @@ pub fn is_power_group(name: &[u8]) -> bool {
     POWER_SHAPES.may_have(name) && POWER_GROUPS.iter().any(|g| g.as_bytes().eq_ignore_ascii_case(name))
 }
 
-/// A set of names that says at once of most others that they are not in it: a bit for each of 1024
+/// A set of names that says at once of most others that they are not in it: a bit for each of 4096
 /// shapes, by length, first and last byte, whatever the case.
-#[derive(Debug, Default)]
-pub(crate) struct Shapes([u64; 16]);
+#[derive(Debug)]
+pub(crate) struct Shapes([u64; 64]);
 
 impl Shapes {
     pub(crate) const fn none() -> Self {
-        Self([0; 16])
+        Self([0; 64])
     }
 
     pub(crate) const fn add(&mut self, name: &[u8]) {
@@ -251,21 +315,25 @@ impl Shapes {
         }
     }
 
+    #[inline]
     pub(crate) fn may_have(&self, name: &[u8]) -> bool {
         let (word, bit) = shape(name);
         self.0.get(word).is_some_and(|w| w & bit != 0)
     }
 }
 
-/// A place among 16 words, and a bit.
+/// A place among 64 words, and a bit.
+#[inline]
 const fn shape(name: &[u8]) -> (usize, u64) {
     let (first, last) = match name {
-        [first, .., last] => (first.to_ascii_lowercase(), last.to_ascii_lowercase()),
-        [one] => (one.to_ascii_lowercase(), one.to_ascii_lowercase()),
+        [first, .., last] => (*first, *last),
+        [one] => (*one, *one),
         [] => (0, 0),
     };
-    let n = name.len().wrapping_mul(89) ^ (first as usize).wrapping_mul(37) ^ (last as usize).wrapping_mul(11);
-    (n / 64 % 16, 1 << (n % 64))
+    let bytes = (name.len() as u32) << 16 | (first.to_ascii_lowercase() as u32) << 8 | last.to_ascii_lowercase() as u32;
+    // The upper bits of the product depend on all of them.
+    let n = bytes.wrapping_mul(0x9E37_79B1) >> 20;
+    ((n / 64) as usize, 1 << (n % 64))
 }
 
 #[cfg(test)]
@@ -299,6 +367,48 @@ mod tests {
         }
         assert_eq!(GroupName::new("a "), Err(BadName::BadStart));
         assert_eq!(GroupName::new(" a"), Err(BadName::BadStart));
+    }
+
+    #[test]
+    fn a_byte_is_legal_in_a_list_as_it_is_in_a_name() {
+        for b in 0..=255u8 {
+            let name = [b'a', b, b'a'];
+            let legal = b.is_ascii_alphanumeric() || b"._@+-".contains(&b);
+            assert_eq!(is_user_name(&name), legal, "{b}");
+            assert_eq!(is_group_name(&name), legal || b == b' ', "{b}");
+            assert_eq!(are_user_names(&[&name[..], b"\0"].concat()), legal || b == 0, "{b}");
+        }
+    }
+
+    #[test]
+    fn lists_of_names() {
+        let long = "x".repeat(64);
+        let names = ["a", "alice", "eight.ch", "nine.char", "1x", &long, "exactly.sixteen."];
+        let text: String = names.iter().map(|n| format!("{n}\0")).collect();
+        assert!(Ended(text.as_bytes()).eq(names.iter().map(|n| n.as_bytes())));
+        assert!(are_user_names(text.as_bytes()) && are_user_names(b""));
+        for bad in ["", "-a", ".a", "+a", "@a", "a b", "1000", "a:b", "a\nb", &"x".repeat(65), "\u{e4}"] {
+            assert!(!are_user_names(format!("{text}{bad}\0{text}").as_bytes()), "{bad:?}");
+            assert!(!is_user_name(bad.as_bytes()), "{bad:?}");
+        }
+        // Whatever two bytes are beside each other, wherever: what is quick says what is exact.
+        for (before, b, at) in (0..=255).flat_map(|a| (0..=255u8).map(move |b| (a, b, usize::from(b) % 37))) {
+            let mut text = *b"lena\0albert.einstein\0noether\0gauss\0al\0";
+            (text[at], text[at + 1]) = (before, b);
+            let exact = Ended(&text).all(is_user_name);
+            assert_eq!(are_user_names(&text), exact, "{before} {b} at {at}");
+            assert!(!are_usual_names(&text) || exact, "{before} {b} at {at}");
+        }
+        assert!(Ended(b"a\0\0b").eq([&b"a"[..], b"", b"b"]) && Ended(b"").eq([&b""[..]; 0]));
+        for at in 0..40 {
+            // 1 and 0x80 are what a quicker way of seeing a NUL takes for one.
+            let mut text = [[1, 0x80, 0xff, b'a', 1, 1, 1, 1]; 5].concat();
+            (text[at], text[39 - at]) = (0, 0);
+            let mut nuls = Vec::new();
+            for_each_nul(&text, |nul| nuls.push(nul));
+            let want: Vec<_> = (0..40).filter(|n| *n == at || *n == 39 - at).collect();
+            assert_eq!(nuls, want);
+        }
     }
 
     #[test]

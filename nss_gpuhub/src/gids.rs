@@ -39,8 +39,6 @@ impl Gids {
                 break;
             }
         }
-        // SAFETY: the contract of `new`.
-        unsafe { *self.start = self.used };
     }
 
     /// Appends an id; false if no more can be taken.
@@ -48,16 +46,22 @@ impl Gids {
         if self.used >= self.len && !self.grow() {
             return false;
         }
-        let Ok(place) = usize::try_from(self.used) else { return false };
-        // SAFETY: the contract of `new`: the place is below the size, before or after `grow`.
-        unsafe { (*self.list).add(place).write(gid) };
+        // SAFETY: the contract of `new`: the place is not negative, and below the size, before or
+        // after `grow`.
+        unsafe { (*self.list).offset(self.used as isize).write(gid) };
         self.used += 1;
         true
     }
 
-    /// Whether memory was missing (a list that is full is no failure).
+    /// Says how many there are, unless memory was missing (a list that is full is no failure). Of a
+    /// list that does not come to this, glibc sees nothing new.
     pub(crate) fn end(self) -> Result<(), Miss> {
-        if self.failed { Err(Miss::NoMemory) } else { Ok(()) }
+        if self.failed {
+            return Err(Miss::NoMemory);
+        }
+        // SAFETY: the contract of `new`.
+        unsafe { *self.start = self.used };
+        Ok(())
     }
 
     fn grow(&mut self) -> bool {

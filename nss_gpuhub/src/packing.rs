@@ -5,6 +5,7 @@
 #![allow(unsafe_code)] // pointers into the caller's buffer, written to the caller's structure
 
 use crate::outcome::Miss;
+use gpuhub_common::name::for_each_nul;
 use gpuhub_common::snapshot::{GroupEntry, Out, UserEntry};
 use libc::c_char;
 use std::mem::MaybeUninit;
@@ -72,21 +73,22 @@ pub(crate) unsafe fn group(entry: &GroupEntry, mut out: Out<'_>, target: *mut li
         return Err(Miss::TooSmall);
     }
     let array = room.as_mut_ptr().cast::<*mut c_char>();
-    let mut at = entry.name_len + 1;
-    let mut count = 0;
-    for member in entry.members(text) {
-        // SAFETY: `members` yields at most `entry.members` slices of the text, one after the
-        // other, so `at` is inside it and the array has room for this one and the NULL.
-        unsafe { array.add(count).write(text.as_ptr().add(at).cast_mut().cast()) };
-        at += member.len() + 1;
-        count += 1;
-    }
-    let text = text.as_mut_ptr().cast::<c_char>();
+    let start = text.as_mut_ptr().cast::<c_char>();
+    let first = entry.name_len + 1;
+    let (mut at, mut count) = (first, 0);
+    for_each_nul(entry.members_text(text), |end| {
+        if count < entry.members {
+            // SAFETY: the member begins behind the NUL before it, and the text has its own, so that
+            // `at` is inside of it; the array has room for so many and the NULL.
+            unsafe { array.add(count).write(start.add(at)) };
+            (at, count) = (first + end + 1, count + 1);
+        }
+    });
     // SAFETY: the array has room for one more than `entry.members`; the text begins with the
     // name and its NUL and ends with the password.
     unsafe {
         array.add(count).write(std::ptr::null_mut());
-        target.write(libc::group { gr_name: text, gr_passwd: text.add(password), gr_gid: entry.gid, gr_mem: array });
+        target.write(libc::group { gr_name: start, gr_passwd: start.add(password), gr_gid: entry.gid, gr_mem: array });
     }
     Ok(())
 }

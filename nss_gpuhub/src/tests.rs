@@ -297,6 +297,8 @@ fn initgroups(name: &str, primary: u32, size: usize, limit: c_long) -> End<Vec<u
         assert!(start <= len && (limit <= 0 || len <= limit.max(size as c_long)));
         let out = std::slice::from_raw_parts(list, start as usize).to_vec();
         libc::free(list.cast());
+        // glibc takes what is in the list whatever the status says.
+        assert!(status == SUCCESS || out == [primary], "{out:?}");
         if status == SUCCESS { Ok(out) } else { Err((status, errno)) }
     }
 }

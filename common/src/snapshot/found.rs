@@ -1,6 +1,7 @@
 //! What a search in a snapshot gives: an outcome, and an entry whose text lies in the caller's memory.
 #![allow(unsafe_code)] // the caller's memory may come uninitialised from C
 
+use crate::name::Ended;
 use std::mem::MaybeUninit;
 
 /// The outcome of a search.
@@ -64,6 +65,25 @@ impl<'a> Out<'a> {
         // cannot overlap. MaybeUninit<u8> has the layout of u8.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), room.as_mut_ptr().cast(), bytes.len()) };
         self.written += bytes.len();
+        true
+    }
+
+    /// Appends `len` bytes that come in words, little-endian, of which `word` gives the nth; false
+    /// if they do not fit, and then nothing is written.
+    pub(super) fn push_words(&mut self, len: usize, mut word: impl FnMut(usize) -> u64) -> bool {
+        let Some(room) = self.memory.get_mut(self.written..).and_then(|rest| rest.get_mut(..len)) else {
+            return false;
+        };
+        let (whole, rest) = room.split_at_mut(len & !7);
+        let mut n = 0;
+        for part in whole.chunks_exact_mut(8) {
+            part.copy_from_slice(&word(n).to_le_bytes().map(MaybeUninit::new));
+            n += 1;
+        }
+        if !rest.is_empty() {
+            rest.iter_mut().zip(word(n).to_le_bytes()).for_each(|(to, from)| _ = to.write(from));
+        }
+        self.written += len;
         true
     }
 
@@ -131,8 +151,12 @@ impl GroupEntry {
 
     /// The members out of the text, in order: at most as many as the entry says.
     pub fn members<'t>(&self, text: &'t [u8]) -> impl Iterator<Item = &'t [u8]> + use<'t> {
-        let members = text.get(self.name_len + 1..self.text_len()).unwrap_or_default();
-        members.split(|b| *b == 0).take(self.members)
+        Ended(self.members_text(text)).take(self.members)
+    }
+
+    /// The members, each with its NUL.
+    pub fn members_text<'t>(&self, text: &'t [u8]) -> &'t [u8] {
+        text.get(self.name_len + 1..self.text_len()).unwrap_or_default()
     }
 
     /// Length of the text, NULs included.

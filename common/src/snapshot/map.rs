@@ -9,7 +9,7 @@
 use super::format::{HEADER, MAX_FILE, at};
 use super::found::{GroupEntry, Lookup, Out, UserEntry};
 use super::view::{GroupIds, View, ViewError};
-use crate::entry::{Refusal, vet_gid, vet_group, vet_membership, vet_user};
+use crate::entry::{Refusal, vet_gid, vet_group, vet_identity, vet_membership, vet_user};
 use crate::local::LocalAccounts;
 use crate::{id, name};
 use std::fmt;
@@ -186,7 +186,7 @@ impl Mapping {
             Lookup::Found(gids) => gids,
             other => return other.map(|_| Ok(())),
         };
-        if let Err(refusal) = vet_user(name, gids.uid, gids.gid, b"", b"/-", b"/-", &self.local) {
+        if let Err(refusal) = vet_identity(name, gids.uid, gids.gid, &self.local) {
             return Lookup::Found(Err(refusal));
         }
         let mut whole = true;
@@ -204,7 +204,7 @@ impl Mapping {
     fn vet_group(&self, found: Lookup<GroupEntry>, out: &Out<'_>) -> Lookup<Result<GroupEntry, Refusal>> {
         found.map(|e| {
             vet_group(e.name(out.bytes()), e.gid, &self.local)?;
-            if e.members(out.bytes()).all(name::is_user_name) { Ok(e) } else { Err(Refusal::BadName) }
+            if name::are_user_names(e.members_text(out.bytes())) { Ok(e) } else { Err(Refusal::BadName) }
         })
     }
 
@@ -243,6 +243,7 @@ pub struct VettedIds<'m> {
 impl Iterator for VettedIds<'_> {
     type Item = u32;
 
+    #[inline]
     fn next(&mut self) -> Option<u32> {
         loop {
             let gid = self.ids.next()?;

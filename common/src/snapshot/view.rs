@@ -16,6 +16,7 @@ use super::found::{GroupEntry, Lookup, Out, UserEntry};
 use crate::entry::MAX_FIELD;
 use crate::name::MAX_NAME;
 use std::fmt;
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
@@ -49,19 +50,25 @@ pub struct GroupIds<'v> {
     pub uid: u32,
     /// Primary group id.
     pub gid: u32,
-    view: &'v View,
-    at: usize,
+    /// Of the ids that are left, all inside of the view's memory.
+    next: *const u32,
     left: usize,
+    view: PhantomData<&'v View>,
 }
 
 impl Iterator for GroupIds<'_> {
     type Item = u32;
 
+    #[inline]
     fn next(&mut self) -> Option<u32> {
         self.left = self.left.checked_sub(1)?;
-        let gid = self.view.u32(self.at);
-        self.at += 4;
-        gid
+        // SAFETY: one of the ids that `View::group_ids_of` has seen to lie inside of its memory, which
+        // lives as long as the view that is borrowed; volatile as in `View::u32`.
+        unsafe {
+            let gid = self.next.read_volatile();
+            self.next = self.next.add(1);
+            Some(u32::from_le(gid))
+        }
     }
 }
 
@@ -250,13 +257,10 @@ impl View {
         self.by_name(Section::UserNames, name, |unit| {
             let Some(head) = self.user_head(unit) else { return Some(Lookup::Corrupt) };
             let UserEntry { uid, gid, lens: [name_len, ..] } = head.entry;
-            self.has_name(head.text, name_len, name).then_some(Lookup::Found(GroupIds {
-                uid,
-                gid,
-                view: self,
-                at: head.gids_at,
-                left: head.gids,
-            }))
+            // SAFETY: `user_head` has compared the end of the ids with that of the memory.
+            let next = unsafe { self.base.add(head.gids_at).cast() };
+            let gids = GroupIds { uid, gid, next, left: head.gids, view: PhantomData };
+            self.has_name(head.text, name_len, name).then_some(Lookup::Found(gids))
         })
     }
 
@@ -357,10 +361,10 @@ impl View {
         if self.copy(text, entry.text_len(), out).is_none() {
             return Lookup::Corrupt;
         }
-        // As many NULs as names, the last of them at the end: then `members` yields just those.
-        let nuls = out.bytes().iter().filter(|b| **b == 0).count();
+        // As many NULs as members, the last of them at the end: then `members` yields just those.
+        let nuls = count_nuls(entry.members_text(out.bytes()));
         let ended = out.bytes().get(entry.name_len) == Some(&0) && out.bytes().last() == Some(&0);
-        if ended && nuls == entry.members + 1 { Lookup::Found(entry) } else { Lookup::Corrupt }
+        if ended && nuls == entry.members { Lookup::Found(entry) } else { Lookup::Corrupt }
     }
 
     fn user_head(&self, unit: u32) -> Option<UserHead> {
@@ -422,18 +426,13 @@ impl View {
     /// Appends `len` bytes from offset `at`, which is a multiple of 8, to `out`. Word by word
     /// with volatile loads: of a plain copy the compiler may read the source again, later.
     fn copy(&self, at: usize, len: usize, out: &mut Out<'_>) -> Option<()> {
-        if len > out.room() {
+        if at % 8 != 0 || at.checked_add(align8(len))? > self.len {
             return None;
         }
-        let mut done = 0;
-        while done + 8 <= len {
-            out.push(&self.u64(at + done)?.to_le_bytes());
-            done += 8;
-        }
-        if done < len {
-            out.push(self.u64(at + done)?.to_le_bytes().get(..len - done)?);
-        }
-        Some(())
+        // SAFETY: every word that begins before `len` lies inside the memory that `View::new` was
+        // promised, aligned as in `u32`, which says the rest.
+        let word = |n: usize| u64::from_le(unsafe { self.base.add(at + n * 8).cast::<u64>().read_volatile() });
+        out.push_words(len, word).then_some(())
     }
 
     pub(super) fn u32(&self, at: usize) -> Option<u32> {
@@ -459,6 +458,11 @@ impl View {
         // SAFETY: as in `u32`.
         Some(u64::from_le(unsafe { self.base.add(at).cast::<u64>().read_volatile() }))
     }
+}
+
+/// By parts in which the sum fits into a byte, so that the loop runs over many bytes at once.
+fn count_nuls(text: &[u8]) -> usize {
+    text.chunks(128).map(|part| usize::from(part.iter().map(|b| u8::from(*b == 0)).sum::<u8>())).sum()
 }
 
 /// What precedes a user's text, and where text and gids lie.
