@@ -4,7 +4,10 @@ Person n is p0000000 and so on, with uid and gid FIRST_UID + n, a group of her o
 the 1,000 groups g0000 and so on.
 """
 
+import pathlib
+import shutil
 import sqlite3
+import tempfile
 
 from .box import Box
 
@@ -24,7 +27,21 @@ def name(n: int) -> str:
 
 def fill(box: Box, people: int, provider: str) -> None:
     """Instead of whoever is there. The box's broker has made its store once, and does not run."""
-    db = sqlite3.connect(box.host_path(_STORE))
+    # SQLite would resolve /proc/PID/root to our own root: it works on a copy.
+    store = pathlib.Path(box.host_path(_STORE))
+    log = store.with_name(store.name + "-wal")
+    with tempfile.TemporaryDirectory() as directory:
+        copy = pathlib.Path(directory) / store.name
+        for file in (store, log):
+            if file.exists():
+                shutil.copy(file, copy.with_name(file.name))
+        _fill(copy, people, provider)
+        shutil.copyfile(copy, store)
+    log.unlink(missing_ok=True)
+
+
+def _fill(store: pathlib.Path, people: int, provider: str) -> None:
+    db = sqlite3.connect(store)
     db.execute("PRAGMA synchronous = OFF")
     db.execute("PRAGMA cache_size = -400000")
     with db:
