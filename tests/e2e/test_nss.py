@@ -119,8 +119,13 @@ def test_in_a_chroot_and_after_closing_every_descriptor(box):
         "my @e = getpwnam('ada'); print $e[2], qq{\\n};"
         "POSIX::close($_) for 3..255;"
         "@e = getpwuid(1000000001); print $e[0], qq{\\n};"
-        "if (fork() == 0) { @e = getgrnam('ml'); print $e[2], qq{\\n}; exit } wait;")
-    assert box.out(["perl", "-e", script]).split() == ["1000000001", "ada", "1000000500"]
+        "if (fork() == 0) { @e = getgrnam('ml'); print $e[2], qq{\\n}; exit } wait;"
+        "mkdir('/tmp/empty'); chroot('/tmp/empty') or die; chdir('/'); POSIX::close($_) for 3..255;"
+        "@e = getgrgid(1000000500); print $e[0], qq{\\n};"
+        "@e = getpwnam('nobody-here'); print scalar(@e), qq{\\n};"
+        # She who drops her rights in there is still found.
+        "$( = $) = 1000000500; $< = $> = 1000000001; @e = getpwnam('ada'); print $e[7], qq{\\n};")
+    assert box.out(["perl", "-e", script]).split() == ["1000000001", "ada", "1000000500", "ml", "0", "/home/ada"]
 
 
 def test_nothing_is_there_before_the_broker_was_ever_started(make_gpubox):
