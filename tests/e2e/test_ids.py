@@ -149,6 +149,7 @@ def test_ids_move_in_from_passwd_lines_and_out_to_another_box(make_gpubox):
     box.gpuhub("idmap", "import", "/root/people", "--format", "passwd", "--replace")
     box.gpuhub("idmap", "import", "/root/groups", "--format", "group")
     assert box.out(["id", "-u", "zoe"]) == "31001"
+    assert box.out(["id", "-g", "zoe"]) == "31001" and box.out(["id", "-gn", "zoe"]) == "zoe", "and her own group"
     box.gpuhub("group", "add", "vision")
     assert box.out(["getent", "group", "vision"]).split(":")[2] == "31500"
     assert "retired" in box.gpuhub("idmap", "show", "zoe").stdout

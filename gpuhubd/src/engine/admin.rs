@@ -1,8 +1,8 @@
 //! Administration of the builtin directory (`gpuhub user`, `gpuhub group`), and its people at start.
 
-use super::{Caller, Engine};
+use super::{Caller, Engine, LookupError};
 use crate::audit::{Event, Outcome};
-use crate::model::GroupClaim;
+use crate::model::{Denied, GroupClaim, Reason};
 use crate::provider::Who;
 use crate::provider::builtin::{self, PasswordRule, hash_password};
 use crate::store::{BuiltinGroup, BuiltinUser, StoreError};
@@ -11,6 +11,7 @@ use gpuhub_common::local::LocalAccounts;
 use gpuhub_common::name::{GroupName, UserName, is_power_group};
 use gpuhub_common::secret::Secret;
 use gpuhub_common::wire::{Admin, AdminReply, NewUser, Nothing};
+use std::sync::atomic::Ordering;
 
 type Answer = Result<AdminReply, String>;
 
@@ -160,43 +161,54 @@ impl Engine {
 
     /// Makes a builtin user's entry anew.
     async fn take_in_builtin(&self, name: &str) -> Result<(), String> {
-        if self.absorb_builtin(name).await? && !self.publishing.publish().await {
+        if self.absorb_builtin(name).await.map_err(|(_, why)| why)? && !self.publishing.publish().await {
             return Err("The snapshot could not be written; see the audit log.".into());
         }
         Ok(())
     }
 
-    /// The same without publishing it; whether a reader could see a difference.
-    async fn absorb_builtin(&self, name: &str) -> Result<bool, String> {
-        let legal = UserName::new(name).map_err(|e| format!("The name {e}."))?;
-        let provider = self.provider(builtin::NAME).ok_or("There is no builtin directory.")?;
-        let person = provider.find(Who::Name(&legal)).await.map_err(|u| u.0)?;
-        let person = person.ok_or_else(|| format!("There is no builtin user {name}."))?;
+    /// The same without publishing it; whether a reader could see a difference. An error comes with a
+    /// sentence.
+    async fn absorb_builtin(&self, name: &str) -> Result<bool, (Reason, String)> {
+        let legal = UserName::new(name).map_err(|e| (Reason::BadName, format!("The name {e}.")))?;
+        let provider = self.provider(builtin::NAME);
+        let provider = provider.ok_or((Reason::UnknownUser, "There is no builtin directory.".to_owned()))?;
+        let person = provider.find(Who::Name(&legal)).await.map_err(|u| (Reason::Internal, u.0))?;
+        let person = person.ok_or_else(|| (Reason::UnknownUser, format!("There is no builtin user {name}.")))?;
         let absorbed = self.absorb(&person).await;
-        let (_, changed) =
-            absorbed.map_err(|d| format!("{name} cannot be used: {} ({}).", d.reason, d.detail.unwrap_or_default()))?;
-        Ok(changed)
+        let told = |d: Denied| format!("{name} cannot be used: {} ({}).", d.reason, d.detail.unwrap_or_default());
+        absorbed.map(|(_, changed)| changed).map_err(|d| (d.reason, told(d)))
     }
 
     /// After the start: the entries of the builtin directory are what its tables say. Lookups that
-    /// come before do the same, one by one.
+    /// come before do the same, one by one. While somebody is left out only because the registry does
+    /// not answer, no file says of anybody that he does not exist; it is tried again ([`super::ids`]).
     pub async fn take_in_builtins(&self) -> Result<(), StoreError> {
         let users = self.store.builtin_users()?;
         let groups = self.store.builtin_groups()?;
         self.store.forget_former_builtins(builtin::NAME)?;
+        let mut all_decided = true;
         for g in &groups {
             if let Ok(name) = GroupName::new(&g.name) {
                 let claim = GroupClaim { name, gid: g.gid.map(Into::into) };
                 // What is refused is audited there; the others must be served all the same.
-                let _ = self.take_in_group(builtin::NAME, &claim, Vec::new()).await;
+                let taken = self.take_in_group(builtin::NAME, &claim, Vec::new()).await;
+                all_decided &= !matches!(taken, Err(LookupError::Unavailable));
             }
         }
         for u in &users {
-            if let Err(detail) = self.absorb_builtin(&u.name).await {
+            if let Err((reason, detail)) = self.absorb_builtin(&u.name).await {
+                all_decided &= !matches!(reason, Reason::RegistryUnavailable | Reason::Internal);
                 self.audit_refused(builtin::NAME, &u.name, "entry-refused", Some(detail));
             }
         }
-        self.publishing.settle().await;
+        self.undecided.store(!all_decided, Ordering::Relaxed);
+        // Those who were taken in are seen in any case.
+        if all_decided {
+            self.publishing.settle().await
+        } else {
+            self.publishing.publish().await
+        };
         Ok(())
     }
 }

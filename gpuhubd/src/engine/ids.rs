@@ -13,6 +13,7 @@ use gpuhub_common::wire::{
 };
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How often a box asks the registry what changed.
@@ -60,6 +61,9 @@ impl Engine {
     async fn change_id(&self, kind: IdKind, name: &str, id: u32, source: Source) -> Result<Vec<IdChange>, String> {
         vet(kind, name, id, &LocalAccounts::read())?;
         let old = self.store.id_of(kind, name).map_err(text)?;
+        if kind == IdKind::Group && old.is_some() && self.store.id_of(IdKind::User, name).map_err(text)? == old {
+            return Err(format!("{name} is that person's own group, which goes with her: set the user's id."));
+        }
         let own = self.idmap.own_group(name).map_err(|d| why(&d))?;
         let mut names = vec![(kind, name)];
         if kind == IdKind::User && old.is_some() && self.store.id_of(IdKind::Group, &own).map_err(text)? == old {
@@ -149,8 +153,11 @@ impl Engine {
         }
         let changed = plan.iter().filter_map(|(_, change)| change.clone()).collect();
         if !import.dry_run {
-            for (row, change) in plan {
-                self.import_row(row, change.as_ref()).await.map_err(|e| format!("{}: {e}", row.name))?;
+            for (n, (row, change)) in plan.iter().enumerate() {
+                if let Err(e) = self.import_row(row, change.as_ref()).await {
+                    self.publishing.publish().await;
+                    return Err(format!("{}: {e} {n} rows before it were imported.", row.name));
+                }
             }
             self.publishing.publish().await;
         }
@@ -256,6 +263,13 @@ impl Engine {
                     )),
                     None => problems.push(format!("{} {} is not in the registry", g.kind.as_str(), g.name)),
                 }
+                // The same name and id, and two persons.
+                let key = if g.kind == IdKind::User { self.store.key_of(&g.name).map_err(text)? } else { None };
+                let Some(ours) = key else { continue };
+                let theirs = registry.binding(&g.name).await.map_err(|e| sentence(&e.to_string()))?;
+                if theirs.is_some_and(|theirs| theirs != (ours.issuer, ours.subject)) {
+                    problems.push(format!("user {} is bound to another person in the registry", g.name));
+                }
             }
         }
         for (name, uid) in self.store.people_without_id().map_err(text)? {
@@ -266,6 +280,9 @@ impl Engine {
 
     /// Tells the registry what this box knew before it had one, and takes over what others changed.
     async fn follow(&self) -> Result<(), RegistryError> {
+        if self.undecided.load(Ordering::Relaxed) {
+            let _ = self.take_in_builtins().await;
+        }
         let Some(registry) = self.idmap.registry() else { return Ok(()) };
         for given in self.store.unregistered_ids(REGISTER).unwrap_or_default() {
             self.register(&given).await?;
@@ -291,6 +308,15 @@ impl Engine {
 
     async fn register(&self, given: &GivenId) -> Result<(), RegistryError> {
         let Some(registry) = self.idmap.registry() else { return Ok(()) };
+        if given.retired_at.is_some() {
+            let owner = registry.retire(given).await?;
+            if owner != given.name {
+                let detail = format!("{} id {} is retired here and {owner}'s there", given.kind.as_str(), given.id);
+                self.collision("registry", &given.name, Some(detail));
+            }
+            let _ = self.store.mark_registered(given.kind, given.id);
+            return Ok(());
+        }
         let key = match given.kind {
             IdKind::User => self.store.key_of(&given.name).ok().flatten(),
             IdKind::Group => None,

@@ -36,6 +36,7 @@ use crate::provider::Provider;
 use crate::publish::Publishing;
 use crate::store::Store;
 use gpuhub_common::wire::{Context, ProviderStatus, Status};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -82,6 +83,8 @@ pub struct Engine {
     turns: turns::Turns,
     /// Refusals of entries that were audited already.
     refused: Mutex<std::collections::HashSet<(String, &'static str)>>,
+    /// Somebody of the builtin directory could not be taken in yet.
+    undecided: AtomicBool,
     started: Instant,
 }
 
@@ -107,6 +110,7 @@ impl Engine {
             absent: absent::Absent::default(),
             turns: turns::Turns::default(),
             refused: Mutex::default(),
+            undecided: AtomicBool::new(false),
             started: Instant::now(),
         }
     }

@@ -10,7 +10,7 @@ use crate::store::{IdKind, Source};
 use gpuhub_common::name::{GroupName, UserName};
 use gpuhub_common::secret::Secret;
 use gpuhub_common::snapshot::{Lookup, Mapping, Out};
-use gpuhub_common::wire::{Code, IdSpace, IdmapCall, IdmapReply, NewId, Next};
+use gpuhub_common::wire::{Code, IdImport, IdRow, IdSpace, IdmapCall, IdmapReply, NewId, Next, Rename};
 use std::path::PathBuf;
 
 struct Box_ {
@@ -412,4 +412,37 @@ async fn nobody_s_own_group_has_a_name_of_power() {
     let docker = b.engine.absorb(&person("corp", "docker", "1", &[])).await.unwrap().0;
     assert!(b.engine.store.group("docker").unwrap().is_none());
     assert_eq!(docker.gid, docker.uid);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_own_group_is_renumbered_and_renamed_with_its_person_alone() {
+    let b = a_box("own-group");
+    let dave = b.engine.absorb(&person("corp", "dave", "1", &[])).await.unwrap().0;
+    let (caller, call) = set(IdSpace::Group, "dave", 70_100);
+    assert!(matches!(b.engine.idmap(&caller, call).await, IdmapReply::Refused(why) if why.contains("own group")));
+    assert_eq!(b.engine.absorb(&person("corp", "dave", "1", &[])).await.unwrap().0, dave);
+    // Another group has frank's name, so that his own has a number alone; it goes where he goes.
+    let taken = GroupClaim { name: GroupName::new("frank").unwrap(), gid: Some(5000.into()) };
+    b.engine.take_in_group("corp", &taken, vec![]).await.unwrap();
+    let frank = b.engine.absorb(&person("corp", "frank", "2", &[])).await.unwrap().0;
+    let caller = Caller { listener: "test".into(), uid: 0 };
+    let moved = IdmapCall::Move(Rename { old: "frank".into(), new: "franca".into() });
+    assert!(matches!(b.engine.idmap(&caller, moved).await, IdmapReply::Changed(_)));
+    let franca = b.engine.absorb(&person("corp", "franca", "2", &[])).await.unwrap().0;
+    assert_eq!((franca.uid, franca.gid), (frank.uid, frank.gid));
+    // By an import, too, her own group goes along.
+    let row = IdRow {
+        kind: IdSpace::User,
+        name: "dave".into(),
+        id: 70_200,
+        source: None,
+        retired: false,
+        issuer: None,
+        subject: None,
+    };
+    let import = IdmapCall::Import(IdImport { rows: vec![row], dry_run: false, replace: true });
+    assert!(matches!(b.engine.idmap(&caller, import).await, IdmapReply::Changed(_)));
+    let dave = b.engine.absorb(&person("corp", "dave", "1", &[])).await.unwrap().0;
+    assert_eq!((dave.uid, dave.gid), (70_200, 70_200));
+    assert_eq!(b.engine.store.group("dave").unwrap().unwrap().group.gid, 70_200);
 }

@@ -113,10 +113,13 @@ impl Idmap {
     pub async fn rename_user(&self, old: &str, new: &str) -> Result<bool, Denied> {
         let id = |kind, name| self.recorded(kind, name).map(|g| g.map(|g| g.id));
         let uid = id(IdKind::User, old)?;
+        if id(IdKind::User, new)?.is_some() {
+            return Ok(false);
+        }
         let own = uid.is_some() && id(IdKind::Group, old)? == uid;
         let kinds: &[IdKind] = if own { &[IdKind::User, IdKind::Group] } else { &[IdKind::User] };
         if let Some(registry) = &self.registry {
-            match registry.rename(kinds, old, new).await {
+            match registry.rename(kinds, old, new, uid).await {
                 Ok(()) => {}
                 Err(RegistryError::Collision(_)) => return Ok(false),
                 Err(e) => return Err(e.into()),

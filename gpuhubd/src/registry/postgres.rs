@@ -55,17 +55,25 @@ impl Postgres {
         if config.get_hosts().is_empty() {
             return Err("registry: the URL names no host".into());
         }
-        let here = config.get_hosts().iter().all(|h| match h {
-            Host::Tcp(name) => name == "localhost" || name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback()),
-            Host::Unix(_) => true,
-        });
+        // An address beside the names is where the connection goes (libpq, hostaddr).
+        let here = config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback)
+            && config.get_hosts().iter().all(|h| match h {
+                Host::Tcp(name) => {
+                    name == "localhost" || name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+                }
+                Host::Unix(_) => true,
+            });
         let tls = if here && ca_file.is_none() { None } else { Some(Tls(crate::tls::client_config(ca_file)?)) };
         config
             .ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable })
             .connect_timeout(CONNECT)
             .keepalives_idle(Duration::from_secs(30))
             .application_name("gpuhub")
-            .options(format!("-c statement_timeout={0} -c lock_timeout={0}", ANSWER.as_millis()));
+            .options(format!(
+                "-c statement_timeout={} -c lock_timeout={} -c default_transaction_isolation=read\\ committed",
+                ANSWER.as_millis() * 9 / 10,
+                ANSWER.as_millis() * 8 / 10
+            ));
         if let Some(password) = password {
             config.password(password.expose());
         }
@@ -125,10 +133,11 @@ impl Postgres {
         .map(|_| ())
     }
 
-    /// Gives what `old` has to `new`.
-    pub async fn rename(&self, kinds: &[IdKind], old: &str, new: &str) -> Result<(), RegistryError> {
+    /// Gives what `old` has to `new`; that `new` has the uid already is the answer to asking again.
+    pub async fn rename(&self, kinds: &[IdKind], old: &str, new: &str, uid: Option<u32>) -> Result<(), RegistryError> {
         let kinds: Vec<&str> = kinds.iter().map(|k| k.as_str()).collect();
-        self.ask(|c| async move { c.execute("SELECT gpuhub_move($1, $2, $3)", &[&kinds, &old, &new]).await })
+        let uid = uid.map(i64::from);
+        self.ask(|c| async move { c.execute("SELECT gpuhub_move($1, $2, $3, $4)", &[&kinds, &old, &new, &uid]).await })
             .await
             .map(|_| ())
     }
@@ -140,6 +149,26 @@ impl Postgres {
         )
         .await
         .map(|_| ())
+    }
+
+    /// Notes an id that a name once had and nobody ever gets; the name that has or had it.
+    pub async fn retire(&self, retired: &GivenId) -> Result<String, RegistryError> {
+        let (kind, id) = (retired.kind.as_str(), i64::from(retired.id));
+        self.ask(|c| async move {
+            c.execute(
+                "INSERT INTO gpuhub_ids (kind, id, name, source, retired_at) VALUES ($1, $2, $3, $4, now())
+                 ON CONFLICT DO NOTHING",
+                &[&kind, &id, &retired.name, &retired.source.as_str()],
+            )
+            .await
+        })
+        .await?;
+        let row = self
+            .ask(|c| async move {
+                c.query_one("SELECT name FROM gpuhub_ids WHERE kind = $1 AND id = $2", &[&kind, &id]).await
+            })
+            .await?;
+        get(&row, 0)
     }
 
     /// The id that a name has.
@@ -184,22 +213,28 @@ impl Postgres {
         F: Future<Output = Result<T, tokio_postgres::Error>>,
     {
         let client = self.client().await?;
-        match tokio::time::timeout(ANSWER, statement(client)).await {
+        match tokio::time::timeout(ANSWER, statement(Arc::clone(&client))).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(e)) => Err(match e.as_db_error() {
                 Some(db) => match db.code().code() {
                     "GH001" => RegistryError::NameTaken(db.message().to_owned()),
                     "GH002" => RegistryError::NoId(db.message().to_owned()),
                     "GH003" => RegistryError::Collision(db.message().to_owned()),
-                    // Statement or lock timeout, deadlock, shutting down: classes 40, 53, 55, 57, 58.
-                    code if ["40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class)) => {
-                        self.failed(db.message())
+                    // Another box was faster, between our look and our insert.
+                    "23505" => RegistryError::Collision(db.message().to_owned()),
+                    // A lock or a statement that took too long, a deadlock: the connection is well.
+                    code if code == "57014" || ["40", "55"].iter().any(|class| code.starts_with(class)) => {
+                        RegistryError::Unavailable(db.message().to_owned())
+                    }
+                    // Out of something, shutting down: classes 53, 57, 58.
+                    code if ["53", "57", "58"].iter().any(|class| code.starts_with(class)) => {
+                        self.lost(&client, db.message())
                     }
                     _ => RegistryError::Broken(db.message().to_owned()),
                 },
-                None => self.failed(&plain(&e)),
+                None => self.lost(&client, &plain(&e)),
             }),
-            Err(_) => Err(self.failed("no answer in time")),
+            Err(_) => Err(self.lost(&client, "no answer in time")),
         }
     }
 
@@ -250,6 +285,14 @@ impl Postgres {
         };
         prepare(&client).await?;
         Ok(client)
+    }
+
+    /// Gives a connection up, unless somebody has already.
+    fn lost(&self, client: &Arc<Client>, why: &str) -> RegistryError {
+        if self.state().client.as_ref().is_some_and(|current| Arc::ptr_eq(current, client)) {
+            return self.failed(why);
+        }
+        RegistryError::Unavailable(why.to_owned())
     }
 
     fn failed(&self, why: &str) -> RegistryError {

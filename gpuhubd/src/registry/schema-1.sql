@@ -130,16 +130,28 @@ CREATE FUNCTION gpuhub_preview(p_name TEXT, p_candidates BIGINT[]) RETURNS BIGIN
     SELECT coalesce(
         (SELECT id FROM gpuhub_ids WHERE kind = 'user' AND name = p_name AND retired_at IS NULL),
         (SELECT c FROM unnest(p_candidates) WITH ORDINALITY AS t (c, n)
-            WHERE NOT EXISTS (SELECT 1 FROM gpuhub_ids WHERE id = c) ORDER BY n LIMIT 1))
+            WHERE NOT EXISTS (SELECT 1 FROM gpuhub_ids WHERE kind IN ('user', 'group') AND id = c)
+            ORDER BY n LIMIT 1))
 $$;
 
--- Gives every one of the names the id, whatever they had, which is retired; GH003 if somebody
--- else has or had it.
+-- Gives every one of the names the id, whatever they had, which is retired; a user's group of her
+-- own goes with her. GH003 if somebody else has or had it.
 CREATE FUNCTION gpuhub_set(p_kinds TEXT[], p_names TEXT[], p_id BIGINT, p_source TEXT) RETURNS VOID
 LANGUAGE plpgsql AS $$
 DECLARE
     v_owner TEXT;
+    v_group TEXT;
 BEGIN
+    FOR n IN 1..array_length(p_kinds, 1) LOOP
+        FOR v_group IN SELECT g.name FROM gpuhub_ids u JOIN gpuhub_ids g ON g.kind = 'group' AND g.id = u.id
+                WHERE p_kinds[n] = 'user' AND u.kind = 'user' AND u.name = p_names[n] AND u.retired_at IS NULL
+                    AND g.name IN (p_names[n], '~' || p_names[n]) AND g.retired_at IS NULL LOOP
+            IF NOT EXISTS (SELECT 1 FROM unnest(p_kinds, p_names) AS t (k, m) WHERE k = 'group' AND m = v_group) THEN
+                p_kinds := p_kinds || 'group'::TEXT;
+                p_names := p_names || v_group;
+            END IF;
+        END LOOP;
+    END LOOP;
     FOR n IN 1..array_length(p_kinds, 1) LOOP
         UPDATE gpuhub_ids SET retired_at = now(), serial = nextval('gpuhub_serial')
             WHERE kind = p_kinds[n] AND name = p_names[n] AND id <> p_id AND retired_at IS NULL;
@@ -154,9 +166,16 @@ BEGIN
     END LOOP;
 END $$;
 
--- Gives what p_old has to the name p_new; GH003 if that has something already.
-CREATE FUNCTION gpuhub_move(p_kinds TEXT[], p_old TEXT, p_new TEXT) RETURNS VOID LANGUAGE plpgsql AS $$
+-- Gives what p_old has to the name p_new; GH003 if that has something already, but for the uid
+-- p_id: then it was done before, and the answer was lost.
+CREATE FUNCTION gpuhub_move(p_kinds TEXT[], p_old TEXT, p_new TEXT, p_id BIGINT) RETURNS VOID LANGUAGE plpgsql AS $$
 BEGIN
+    IF EXISTS (SELECT 1 FROM gpuhub_ids
+            WHERE kind = 'user' AND id = p_id AND name = p_new AND retired_at IS NULL) THEN
+        RETURN;
+    END IF;
+    -- Bindings first, as gpuhub_claim takes them: in one order nobody waits for each other.
+    PERFORM 1 FROM gpuhub_bindings WHERE name = p_old FOR UPDATE;
     IF EXISTS (SELECT 1 FROM gpuhub_ids WHERE kind = ANY (p_kinds) AND name = p_new AND retired_at IS NULL)
         OR ('user' = ANY (p_kinds) AND EXISTS (SELECT 1 FROM gpuhub_bindings WHERE name = p_new)) THEN
         RAISE EXCEPTION 'the name % is taken', p_new USING ERRCODE = 'GH003';
@@ -164,5 +183,8 @@ BEGIN
     UPDATE gpuhub_ids SET name = p_new, serial = nextval('gpuhub_serial') WHERE kind = ANY (p_kinds) AND name = p_old;
     IF 'user' = ANY (p_kinds) THEN
         UPDATE gpuhub_bindings SET name = p_new WHERE name = p_old;
+        -- The group of her own that has no name, since another group has hers.
+        UPDATE gpuhub_ids SET name = '~' || p_new, serial = nextval('gpuhub_serial')
+            WHERE kind = 'group' AND name = '~' || p_old;
     END IF;
 END $$;

@@ -135,6 +135,21 @@ impl Store {
         probes: u32,
         registered: bool,
     ) -> Result<bool, StoreError> {
+        // Of whom all is written down already (nearly always), nothing need be synced to a disk.
+        let is_so = |g: &GivenId, is_registered: bool| g.id == id && (is_registered || !registered);
+        let known = self.with(|c| {
+            let mut all = true;
+            for (kind, name) in names {
+                let sql = "SELECT registered FROM ids WHERE kind = ?1 AND name = ?2 AND retired_at IS NULL";
+                let has = c.prepare_cached(sql)?.query_row(params![kind.as_str(), name], |r| r.get(0)).optional()?;
+                let given = given_to(c, *kind, name)?;
+                all &= given.zip(has).is_some_and(|(g, has)| is_so(&g, has));
+            }
+            Ok(all)
+        })?;
+        if known {
+            return Ok(true);
+        }
         self.transaction(|tx| {
             for (kind, name) in names {
                 if !is_free_for(tx, *kind, id, name)? {
@@ -153,8 +168,8 @@ impl Store {
         })
     }
 
-    /// Gives every one of `names` the id `id`, whatever they had; what they had is retired. The
-    /// people and groups that are served get it too. The other name that has or had the id for one
+    /// Gives every one of `names` the id `id`, whatever they had; what they had is retired. A user's
+    /// group of her own goes with her. The people and groups that are served get it too. The other name that has or had the id for one
     /// of them, and nothing changes, if there is one.
     pub fn change_id(
         &self,
@@ -164,6 +179,17 @@ impl Store {
         registered: bool,
     ) -> Result<Option<String>, StoreError> {
         self.transaction(|tx| {
+            let mut all: Vec<(IdKind, String)> = names.iter().map(|(kind, name)| (*kind, (*name).to_owned())).collect();
+            for (_, name) in names.iter().filter(|(kind, _)| *kind == IdKind::User) {
+                let Some(old) = given_to(tx, IdKind::User, name)? else { continue };
+                for group in [(*name).to_owned(), format!("~{name}")] {
+                    let own = given_to(tx, IdKind::Group, &group)?.is_some_and(|g| g.id == old.id);
+                    if own && !all.contains(&(IdKind::Group, group.clone())) {
+                        all.push((IdKind::Group, group));
+                    }
+                }
+            }
+            let names = &all;
             for (kind, name) in names {
                 let owner: Option<String> = tx
                     .query_row(
@@ -195,7 +221,14 @@ impl Store {
                         "UPDATE people SET gid = iif(gid = uid, ?2, gid), uid = ?2 WHERE name = ?1",
                         params![name, id],
                     )?,
-                    IdKind::Group => tx.execute("UPDATE groups SET gid = ?2 WHERE name = ?1", params![name, id])?,
+                    IdKind::Group => {
+                        // Whose primary group it is stays in it.
+                        tx.execute(
+                            "UPDATE people SET gid = ?2 WHERE gid = (SELECT gid FROM groups WHERE name = ?1)",
+                            params![name, id],
+                        )?;
+                        tx.execute("UPDATE groups SET gid = ?2 WHERE name = ?1", params![name, id])?
+                    }
                 };
             }
             bump_generation(tx)?;
@@ -224,6 +257,11 @@ impl Store {
                 match kind {
                     IdKind::User => {
                         tx.execute("UPDATE people SET name = ?2 WHERE name = ?1", params![old, new])?;
+                        // The group of her own that has no name, since another group has hers.
+                        tx.execute(
+                            "UPDATE ids SET name = '~' || ?2 WHERE kind = 'group' AND name = '~' || ?1",
+                            params![old, new],
+                        )?;
                         tx.execute("UPDATE bindings SET name = ?2 WHERE name = ?1", params![old, new])?;
                         tx.execute("UPDATE OR IGNORE members SET user = ?2 WHERE user = ?1", params![old, new])?;
                     }
@@ -273,14 +311,12 @@ impl Store {
         })
     }
 
-    /// Ids in use that the registry does not have yet; at most `most`.
+    /// Ids, retired ones too, that the registry does not have yet; at most `most`.
     pub fn unregistered_ids(&self, most: u32) -> Result<Vec<GivenId>, StoreError> {
         self.with(|c| {
-            c.prepare_cached(&format!(
-                "{GIVEN} WHERE registered = 0 AND retired_at IS NULL ORDER BY kind, id LIMIT ?1"
-            ))?
-            .query_map([most], given)?
-            .collect()
+            c.prepare_cached(&format!("{GIVEN} WHERE registered = 0 ORDER BY kind, id LIMIT ?1"))?
+                .query_map([most], given)?
+                .collect()
         })
     }
 
@@ -369,7 +405,7 @@ mod tests {
         assert_eq!(s.given_to(IdKind::User, "alice").unwrap().unwrap().probes, 2);
         assert_eq!(s.change_id(&[ALICE], 70_001, Source::Override, false).unwrap(), None);
         assert_eq!(s.id_of(IdKind::User, "alice").unwrap(), Some(70_001));
-        assert_eq!(s.id_of(IdKind::Group, "alice").unwrap(), Some(70_000), "only what was asked for");
+        assert_eq!(s.id_of(IdKind::Group, "alice").unwrap(), Some(70_001), "and her own group");
         assert_eq!(s.name_of_id(IdKind::User, 70_000).unwrap().as_deref(), Some("alice"));
         assert!(!s.give_id(&[(IdKind::User, "bob")], 70_000, Source::Computed, 0, false).unwrap());
         assert!(!s.give_id(&[ALICE], 70_000, Source::Computed, 0, false).unwrap(), "not by itself");
@@ -383,7 +419,12 @@ mod tests {
         let in_use: Vec<_> = all.iter().map(|g| (g.kind, g.id, g.retired_at.is_none())).collect();
         assert_eq!(
             in_use,
-            [(IdKind::Group, 70_000, true), (IdKind::User, 70_000, true), (IdKind::User, 70_001, false)]
+            [
+                (IdKind::Group, 70_000, true),
+                (IdKind::Group, 70_001, false),
+                (IdKind::User, 70_000, true),
+                (IdKind::User, 70_001, false)
+            ]
         );
         assert_eq!(s.given_ids(Some((IdKind::User, 70_000)), 10).unwrap().len(), 1);
     }

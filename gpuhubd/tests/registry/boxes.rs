@@ -118,6 +118,10 @@ fn a_box_tells_a_new_registry_what_it_knew() {
     assert_eq!(user(&a, "carol").uid, carol.uid, "files here have it");
     let left = problems(idmap(&a, IdmapCall::Check(Nothing {})));
     assert!(left.iter().any(|p| p.contains("carol") && p.contains("70002 in the registry")), "{left:?}");
+    // The same name and number, and yet another person.
+    server.sql("UPDATE gpuhub_bindings SET subject = 'somebody else' WHERE name = 'alice'");
+    let left = problems(idmap(&a, IdmapCall::Check(Nothing {})));
+    assert!(left.iter().any(|p| p.contains("alice is bound to another person")), "{left:?}");
 }
 
 #[test]

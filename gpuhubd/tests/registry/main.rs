@@ -298,11 +298,37 @@ async fn fixed_ids_overrides_and_renames() {
     assert_eq!(rows, [(5000, true), (6000, false)]);
 
     assert!(a.idmap.rename_user("nobody", "somebody").await.unwrap(), "nothing to do");
-    registry.rename(&[IdKind::User], "alice", "alicia").await.unwrap();
+    registry.rename(&[IdKind::User], "alice", "alicia", Some(6000)).await.unwrap();
+    registry.rename(&[IdKind::User], "alice", "alicia", Some(6000)).await.unwrap(); // its answer was lost
     assert_eq!(registry.binding("alicia").await.unwrap(), Some(("corp".into(), "alice".into())));
     assert_eq!(registry.binding("alice").await.unwrap(), None);
     assert_eq!(registry.changes(changes[1].serial).await.unwrap().len(), 2, "both ids of hers");
     a.first_login("carol").await.unwrap();
-    let e = registry.rename(&[IdKind::User], "alicia", "carol").await.unwrap_err();
+    let e = registry.rename(&[IdKind::User], "alicia", "carol", Some(6000)).await.unwrap_err();
     assert!(matches!(e, RegistryError::Collision(_)), "{e}");
+    // Her own group goes with her, whoever asks.
+    registry.set(&[(IdKind::User, "carol")], 7000, Source::Override).await.unwrap();
+    assert_eq!(registry.id_of(IdKind::Group, "carol").await.unwrap(), Some(7000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_box_retired_is_given_by_none() {
+    let server = Server::start();
+    let registry = server.registry();
+    let retired = |name: &str, id| gpuhubd::store::GivenId {
+        kind: IdKind::User,
+        id,
+        name: name.into(),
+        source: Source::Directory,
+        probes: 0,
+        retired_at: Some(1),
+    };
+    assert_eq!(registry.retire(&retired("bob", 20001)).await.unwrap(), "bob");
+    assert_eq!(registry.retire(&retired("bob", 20001)).await.unwrap(), "bob", "again");
+    let b = Box_::new(&server, WIDE);
+    let fixed = Some(Fixed { id: 20001, source: Source::Directory });
+    let carol = b.idmap.user("carol", fixed, false, Some(&key("carol")), &|_| false).await.unwrap_err();
+    assert_eq!(carol.reason, Reason::NoId);
+    let dave = b.first_login("dave").await.unwrap();
+    assert_eq!(registry.retire(&retired("eve", dave.id)).await.unwrap(), "dave", "whose it is instead");
 }
