@@ -189,13 +189,13 @@ impl Reader {
         // Once is enough, but for a thread that did not run while the file was replaced many times.
         for _ in 0..MAX_ROUNDS {
             let renewed = self.refresh(now);
-            match self.ask(key, now, false, &mut search) {
+            match self.ask(key, now, renewed, &mut search) {
                 Some(answer) => return answer,
                 None if renewed => {}
-                None => break,
+                None => return Answer::Unknown,
             }
         }
-        Answer::Unknown
+        self.ask(key, now, false, &mut search).unwrap_or(Answer::Unknown)
     }
 
     /// Asks the current mapping; none if there is none, if it does not know, or if it is not
@@ -263,9 +263,11 @@ impl Reader {
         };
         let (renewed, next) = match Mapping::open_unless(self.path(), known, self.local) {
             Ok(Some(new)) => {
-                let fresh = new.view().is_fresh(now_ms());
+                // One that is superseded already was opened in the moment before the next had its
+                // place: that is there now.
+                let helps = new.view().is_superseded() || new.view().is_fresh(now_ms());
                 self.replace(Box::into_raw(Box::new(new)), &guard);
-                (true, if fresh { 0 } else { now + RETRY_MS })
+                (true, if helps { 0 } else { now + RETRY_MS })
             }
             Ok(None) | Err(MapError::Gone(_)) => (false, now + RETRY_MS),
             // The broker has moved on to something that we cannot read: what we have is not its

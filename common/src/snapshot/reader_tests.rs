@@ -155,6 +155,20 @@ fn a_new_file_is_seen_at_the_next_lookup() {
 }
 
 #[test]
+fn one_that_was_replaced_while_it_was_opened_does_not_keep_the_next_one_waiting() {
+    let place = Place::new("overtaken");
+    let first = place.publish(&content(1));
+    assert_eq!(place.gecos_of("alice"), Answer::Found("1".into()));
+    // What is opened in the moment between two replacements.
+    place.publish(&content(2)).mark_superseded();
+    first.mark_superseded();
+    assert!(place.reader.refresh(now_ms()));
+    let _third = place.publish(&content(3));
+    assert_eq!(place.gecos_of("alice"), Answer::Found("3".into()), "not after {RETRY_MS} ms");
+    assert_eq!(place.gecos_of("bob"), Answer::Absent);
+}
+
+#[test]
 fn a_crash_between_rename_and_mark_is_noticed_when_the_time_is_over() {
     let place = Place::new("crash");
     let old = place.publish(&content(1));

@@ -127,10 +127,10 @@ fn ask(reader: &Reader, said: &Said, chance: &mut Chance, told: &mut Told) {
     let name = format!("user{n}");
     let floor = said.floor[n].load(SeqCst);
     let mut version = version_of(reader, n, &name, chance.below(2) == 0);
+    told.late += u64::from(version < floor);
     let end = Instant::now() + Duration::from_secs(2);
     while version < floor {
         assert!(Instant::now() < end, "{name} stays at {version}, and was published at {floor}");
-        told.late += 1;
         version = version_of(reader, n, &name, true);
     }
     let mut gids = Vec::new();

@@ -171,16 +171,21 @@ impl View {
     /// Whether this is the newest snapshot, as far as its living writer can tell: see
     /// [the module](super).
     pub fn is_fresh(&self, now_ms: u64) -> bool {
-        // SAFETY: both lie in the header, 4- and 8-aligned, and live as long as the view (the
-        // promise of `View::new`). Relaxed loads of this size are allowed on read-only memory
-        // (std::sync::atomic, "Atomic accesses to read-only memory").
-        let (superseded, until) = unsafe {
-            (&*self.base.add(at::SUPERSEDED).cast::<AtomicU32>(), &*self.base.add(at::VALID_UNTIL).cast::<AtomicU64>())
-        };
+        let superseded = self.is_superseded();
+        // SAFETY: it lies in the header, 8-aligned, and lives as long as the view (the promise of
+        // `View::new`). Relaxed loads of this size are allowed on read-only memory (std::sync::atomic,
+        // "Atomic accesses to read-only memory").
+        let until = unsafe { &*self.base.add(at::VALID_UNTIL).cast::<AtomicU64>() };
         let until = u64::from_le(until.load(Ordering::Relaxed));
-        let superseded = superseded.load(Ordering::Relaxed) != 0;
         fence(Ordering::Acquire);
         !superseded && until >= now_ms && until - now_ms <= MAX_VALIDITY_MS
+    }
+
+    /// Whether a newer snapshot has this one's place.
+    pub fn is_superseded(&self) -> bool {
+        // SAFETY: as in `is_fresh`, and 4-aligned.
+        let superseded = unsafe { &*self.base.add(at::SUPERSEDED).cast::<AtomicU32>() };
+        superseded.load(Ordering::Relaxed) != 0
     }
 
     /// Whether a program of this name asks before a login ([`super::Content::login_programs`]).
