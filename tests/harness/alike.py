@@ -146,6 +146,8 @@ def nslcd(lan: Lan) -> Box:
 
 def gpuhub(lan: Lan, ca) -> GpuBox:
     box = GpuBox(lan, "gpuhub", roots.PEERS)
+    # As the package would leave it, were the peers' libraries not in the root.
+    _ask(box, "files gpuhub")
     box.configure(LDAP.replace(slapd.PEOPLE, ROOT).replace(slapd.GROUPS, ROOT), ca)
     box.up(sshd=False)
     _wait_for(box, box.broker)
@@ -160,9 +162,13 @@ def forget(box: GpuBox) -> None:
     _wait_for(box, box.broker)
 
 
+def _ask(box: Box, modules: str) -> None:
+    box.write_file("/etc/nsswitch.conf", f"passwd: {modules}\ngroup: {modules}\nshadow: files\nhosts: files\n")
+
+
 def _configure(box: Box, modules: str) -> None:
     """The same local accounts as where gpuhub is installed, and other modules."""
-    box.write_file("/etc/nsswitch.conf", f"passwd: {modules}\ngroup: {modules}\nshadow: files\nhosts: files\n")
+    _ask(box, modules)
     box.run(["useradd", "--system", "--user-group", "--home-dir", "/var/lib/gpuhub", "--no-create-home",
              "--shell", "/usr/sbin/nologin", "--comment", "gpuhub broker", "gpuhub"])
 
