@@ -26,7 +26,7 @@ impl Stage {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/entrypoint/broker.sh");
+        let script = Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("tests/entrypoint/broker.sh");
         symlink(script, dir.join("broker")).unwrap();
         fs::write(dir.join("behaviour"), behaviour).unwrap();
         Self { dir }
