@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::{Handle, Runtime};
 
 /// sysexits(3): the configuration is wrong; a supervisor need not try again soon.
 const EX_CONFIG: u8 = 78;
@@ -127,9 +128,9 @@ fn providers(configs: Vec<ProviderConfig>) -> Result<Vec<Arc<dyn Provider>>, Str
         .collect()
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, String> {
+fn runtime(threads: usize) -> Result<Runtime, String> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(threads)
         // Every thread has the name by which our own NSS library knows not to ask us (prctl(2),
         // PR_GET_NAME): a name lookup inside the broker would wait for itself.
         .thread_name("gpuhubd")
@@ -144,7 +145,7 @@ fn check(mut config: Result<Config, ConfigError>, options: &Options) -> ExitCode
         Ok(made) => (made, None),
         Err(e) => (Vec::new(), Some(Finding::fatal("config", e, "Correct it in gpuhub.toml."))),
     };
-    let mut findings = match runtime() {
+    let mut findings = match runtime(2) {
         Ok(rt) => rt.block_on(doctor::check(config.as_ref(), &made, &options.paths)),
         Err(e) => {
             eprintln!("gpuhubd: {e}");
@@ -159,10 +160,18 @@ fn check(mut config: Result<Config, ConfigError>, options: &Options) -> ExitCode
 fn run(config: Config, paths: &Paths) -> Result<(), String> {
     // Still root and single-threaded: the socket, the directories, the user.
     let listener = privileges::prepare(paths)?;
-    runtime()?.block_on(serve(config, paths, listener))
+    let crowd = runtime(1)?;
+    let served = runtime(2)?.block_on(serve(config, paths, listener, crowd.handle().clone()));
+    crowd.shutdown_background();
+    served
 }
 
-async fn serve(mut config: Config, paths: &Paths, listener: std::os::unix::net::UnixListener) -> Result<(), String> {
+async fn serve(
+    mut config: Config,
+    paths: &Paths,
+    listener: std::os::unix::net::UnixListener,
+    crowd: Handle,
+) -> Result<(), String> {
     let host = nix::unistd::gethostname().ok().and_then(|h| h.into_string().ok()).unwrap_or_else(|| "box".into());
     let box_name = config.broker.box_name.clone().unwrap_or(host);
     let audit = Audit::start(&config.audit.syslog, config.audit.queue, &box_name).map_err(|e| e.to_string())?;
@@ -190,16 +199,15 @@ async fn serve(mut config: Config, paths: &Paths, listener: std::os::unix::net::
     let publishing = publish::start(store.clone(), paths.run.join("snapshot"), view, audit.clone());
     let engine = Arc::new(Engine::new(rules, store, idmap, providers, publishing, audit.clone()));
 
-    listener.set_nonblocking(true).map_err(|e| e.to_string())?;
-    let listener = tokio::net::UnixListener::from_std(listener).map_err(|e| e.to_string())?;
     audit.log(Event { detail: Some(format!("version {}", env!("CARGO_PKG_VERSION"))), ..Event::ok("broker-start") });
     tokio::spawn(refresh::run(Arc::clone(&engine)));
     tokio::spawn(ids::follow(Arc::clone(&engine)));
     // What the store has is served at once; what the configuration changed of it follows.
     let taking_in = Arc::clone(&engine);
     let taking_in = tokio::spawn(async move { taking_in.take_in_builtins().await });
+    let serving = crowd.spawn(server::serve(listener, policy, engine, rule, Handle::current()));
     tokio::select! {
-        () = server::serve(listener, policy, engine, rule) => {}
+        e = failure(serving) => return Err(format!("socket: {e}")),
         e = failure(taking_in) => return Err(format!("store: {e}")),
         () = terminated() => {}
     }

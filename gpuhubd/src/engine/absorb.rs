@@ -1,8 +1,8 @@
 //! [`Engine::absorb`], the one way an entry comes in: what a provider says of somebody becomes what is
 //! served. Names are bound, ids given, everything is vetted; what is refused is audited.
 
-use super::Engine;
 use super::directory::{LookupError, internal, unavailable};
+use super::{Engine, local};
 use crate::audit::{Event, Outcome};
 use crate::model::{Denied, DirectoryId, GroupClaim, Method, Person, Reason};
 use crate::provider::{Who, builtin};
@@ -21,7 +21,7 @@ impl Engine {
             self.audit_refused(&person.provider, name, reason, Some(detail.clone()));
             Denied::because(Reason::EntryRefused, detail)
         };
-        let local = LocalAccounts::read();
+        let local = local::read()?;
         let is_new = self.check_binding(person, &local).await?;
         let reserved = self.provisional.reserved(name);
         let avoid = |id| reserved.contains(&id) || local.has_uid(id) || local.has_gid(id);
@@ -258,7 +258,7 @@ impl Engine {
         claim: &GroupClaim,
         members: Vec<String>,
     ) -> Result<Group, LookupError> {
-        let local = LocalAccounts::read();
+        let local = local::read().map_err(|_| LookupError::Unavailable)?;
         let gid = self.group_id(provider, claim, &local).await.map_err(|_| LookupError::Unavailable)?;
         let gid = gid.ok_or(LookupError::NoSuchEntry)?;
         let group = Group { name: claim.name.as_str().into(), gid, members };

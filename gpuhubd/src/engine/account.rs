@@ -1,14 +1,13 @@
 //! May she come in now, and her sessions: the PAM hooks after (or without) authentication.
 
 use super::directory::{LookupError, Resolved, internal};
-use super::{Engine, event_of, policy};
+use super::{Asker, Engine, event_of, policy};
 use crate::audit::Event;
 use crate::config::ServiceMode;
 use crate::model::{Denied, GroupClaim, Method, Person, Reason, Standing};
 use crate::store::{KnownPerson, OpenSession, unix_now};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use gpuhub_common::local::LocalAccounts;
 use gpuhub_common::name::{GroupName, UserName};
 use gpuhub_common::wire::{CloseSession, Code, Context, HomePlan, Message, Ready, Verdict};
 use sha2::{Digest, Sha256};
@@ -52,7 +51,7 @@ impl Engine {
     }
 
     async fn may_enter(&self, name: &UserName, event: &mut Event) -> Result<(), Denied> {
-        let person = match self.resolve(name).await? {
+        let person = match self.resolve(name, Asker::Login).await? {
             Resolved::Known(_, person) => *person,
             Resolved::AtProvider(provider, true) => {
                 event.backend = Some(provider.name().into());
@@ -76,7 +75,7 @@ impl Engine {
     /// Somebody whom only her own logins make known, as her last login left her.
     async fn as_last_seen(&self, name: &UserName, known: KnownPerson) -> Result<Person, Denied> {
         // A gid that is neither her own group's nor everybody's was her provider's word.
-        let common = self.common_gid(&LocalAccounts::read()).await?;
+        let common = self.common_gid(&*self.local.accounts()?).await?;
         let gid = Some(known.passwd.gid).filter(|gid| *gid != known.passwd.uid && Some(*gid) != common);
         let gids = self.store.gids_of(name.as_str()).map_err(internal)?;
         let mut groups = Vec::new();

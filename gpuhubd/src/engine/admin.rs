@@ -7,7 +7,6 @@ use crate::provider::Who;
 use crate::provider::builtin::{self, PasswordRule, hash_password};
 use crate::store::{BuiltinGroup, BuiltinUser, StoreError};
 use gpuhub_common::entry::Passwd;
-use gpuhub_common::local::LocalAccounts;
 use gpuhub_common::name::{GroupName, UserName, is_power_group};
 use gpuhub_common::secret::Secret;
 use gpuhub_common::wire::{Admin, AdminReply, NewUser, Nothing};
@@ -90,7 +89,7 @@ impl Engine {
 
     async fn add_user(&self, new: NewUser, rule: PasswordRule) -> Answer {
         let name = UserName::new(&new.name).map_err(|e| format!("The name {e}."))?;
-        if LocalAccounts::read().has_user(new.name.as_bytes()) {
+        if self.local.accounts().map_err(|d| d.detail.unwrap_or_default())?.has_user(new.name.as_bytes()) {
             return Err(format!("{name} is a local account of this machine."));
         }
         let taken = self.store.person(&new.name).map_err(text)?.filter(|k| k.provider != builtin::NAME);

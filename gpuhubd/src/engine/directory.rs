@@ -6,7 +6,6 @@ use crate::model::{Denied, Method, Person, Reason};
 use crate::provider::{Provider, Which, Who};
 use crate::store::{KnownGroup, KnownPerson, StoreError, unix_now};
 use gpuhub_common::entry::{Group, Passwd};
-use gpuhub_common::local::LocalAccounts;
 use gpuhub_common::name::{GroupName, UserName};
 use std::sync::Arc;
 use std::time::Instant;
@@ -53,20 +52,21 @@ impl Engine {
     pub async fn user(&self, key: UserKey<'_>, asker: Asker) -> Result<Passwd, LookupError> {
         let (known, _turn) = match self.look(asker, || self.user_here(key, asker)).await? {
             Look::Here(known) => return Ok(known.passwd),
-            Look::Busy(known) => return known.map(|k| k.passwd).ok_or(LookupError::Unavailable),
+            Look::Busy(known) => return still(known).map(|k| k.passwd).ok_or(LookupError::Unavailable),
             Look::Ask(known, turn) => (known, turn),
         };
         match key {
             UserKey::Uid(uid) => {
                 // Who is known is asked for by name: her directory may have another number for her.
+                let known = still(known);
                 let Some(name) = known.as_ref().and_then(|k| UserName::new(&k.passwd.name).ok()) else {
                     return self.user_by_uid(uid).await;
                 };
-                self.user_by_name(&name, known, false).await.and_then(|p| same(p.uid == uid, p))
+                self.user_by_name(&name, known, asker).await.and_then(|p| same(p.uid == uid, p))
             }
             UserKey::Name(text) => {
                 let Ok(name) = UserName::new(text) else { return Err(LookupError::NoSuchEntry) };
-                self.user_by_name(&name, known, asker == Asker::Login).await
+                self.user_by_name(&name, known, asker).await
             }
         }
     }
@@ -77,19 +77,19 @@ impl Engine {
             UserKey::Name(name) => self.store.person(name),
             UserKey::Uid(uid) => self.store.person_by_uid(uid),
         }
-        .map_err(unavailable)?
-        .filter(|k| !k.gone);
-        if let Some(k) = known.as_ref().filter(|k| self.is_fresh(&k.provider, k.fetched_at)) {
+        .map_err(unavailable)?;
+        if let Some(k) = known.as_ref().filter(|k| !k.gone && self.is_fresh(&k.provider, k.fetched_at)) {
             return Ok(Here::Fresh(k.clone()));
         }
+        let local = self.local.accounts().map_err(|_| LookupError::Unavailable)?;
         let (absent, none_of_ours) = match key {
             UserKey::Uid(uid) => (
                 self.absent.has(&absent_uid(uid), Instant::now()),
-                !gpuhub_common::id::is_allowed(uid) || LocalAccounts::read().has_uid(uid),
+                !gpuhub_common::id::is_allowed(uid) || local.has_uid(uid),
             ),
             UserKey::Name(name) => (
                 asker != Asker::Login && self.absent.has(name, Instant::now()),
-                UserName::new(name).is_err() || LocalAccounts::read().has_user(name.as_bytes()),
+                UserName::new(name).is_err() || local.has_user(name.as_bytes()),
             ),
         };
         if absent || none_of_ours { Err(LookupError::NoSuchEntry) } else { Ok(Here::Old(known)) }
@@ -99,12 +99,15 @@ impl Engine {
         &self,
         name: &UserName,
         known: Option<KnownPerson>,
-        login: bool,
+        asker: Asker,
     ) -> Result<Passwd, LookupError> {
-        match self.resolve(name).await {
-            Ok(Resolved::Known(_, person)) => self.take_in(&person).await,
+        let resolved = self.resolve_known(name, known.as_ref(), asker).await;
+        let known = still(known);
+        match resolved {
+            // Boxed, since most lookups of a flood do not come here, and each carries what its future may need.
+            Ok(Resolved::Known(_, person)) => Box::pin(self.take_in(&person)).await,
             Ok(Resolved::AtProvider(_, true)) => known.map(|k| k.passwd).ok_or(LookupError::NoSuchEntry),
-            Ok(Resolved::AtProvider(_, false)) if login => self.promise(name).await,
+            Ok(Resolved::AtProvider(_, false)) if asker == Asker::Login => Box::pin(self.promise(name)).await,
             Ok(_) => {
                 self.absent.remember(name.as_str().to_owned(), Instant::now());
                 Err(LookupError::NoSuchEntry)
@@ -118,8 +121,8 @@ impl Engine {
     async fn user_by_uid(&self, uid: u32) -> Result<Passwd, LookupError> {
         let sid = self.idmap.sid_of(uid).map_err(|_| LookupError::Unavailable)?;
         for provider in &self.providers {
-            match provider.find(Who::Uid(uid, sid)).await {
-                Ok(Some(person)) => return self.take_in(&person).await.and_then(|p| same(p.uid == uid, p)),
+            match provider.look_up(Who::Uid(uid, sid)).await {
+                Ok(Some(person)) => return Box::pin(self.take_in(&person)).await.and_then(|p| same(p.uid == uid, p)),
                 Ok(None) => {}
                 Err(_) => return Err(LookupError::Unavailable),
             }
@@ -152,7 +155,7 @@ impl Engine {
             match provider.find_group(which).await {
                 Ok(Some(found)) => {
                     let members = found.members.iter().map(|m| m.as_str().to_owned()).collect();
-                    let taken = self.take_in_group(provider.name(), &found.claim, members).await?;
+                    let taken = Box::pin(self.take_in_group(provider.name(), &found.claim, members)).await?;
                     return same(
                         match key {
                             GroupKey::Name(n) => taken.name == n,
@@ -229,15 +232,24 @@ impl Engine {
     /// Whose login it is. Asks the directories now, whatever is cached. One that is bound to a
     /// provider is that provider's alone: a directory that is away must not let another speak for
     /// its people.
-    pub(super) async fn resolve(&self, name: &UserName) -> Result<Resolved, Denied> {
+    pub(super) async fn resolve(&self, name: &UserName, asker: Asker) -> Result<Resolved, Denied> {
         let known = self.store.person(name.as_str()).map_err(internal)?;
-        let bound =
-            known.as_ref().and_then(|k| self.provider(&k.provider).filter(|p| p.issuer() == k.key.issuer)).cloned();
+        self.resolve_known(name, known.as_ref(), asker).await
+    }
+
+    /// The same of somebody of whom the store was asked already.
+    async fn resolve_known(
+        &self,
+        name: &UserName,
+        known: Option<&KnownPerson>,
+        asker: Asker,
+    ) -> Result<Resolved, Denied> {
+        let bound = known.and_then(|k| self.provider(&k.provider).filter(|p| p.issuer() == k.key.issuer)).cloned();
         if let Some(provider) = &bound {
             if provider.method() == Method::DeviceCode {
                 return Ok(Resolved::AtProvider(Arc::clone(provider), known.is_some_and(|k| !k.gone)));
             }
-            if let Some(person) = provider.find(Who::Name(name)).await? {
+            if let Some(person) = find(provider, name, asker).await? {
                 return Ok(Resolved::Known(Arc::clone(provider), Box::new(person)));
             }
             self.forget(name.as_str()).await;
@@ -247,7 +259,7 @@ impl Engine {
                 if provider.may_become(name) {
                     return Ok(Resolved::AtProvider(Arc::clone(provider), false));
                 }
-            } else if let Some(person) = provider.find(Who::Name(name)).await? {
+            } else if let Some(person) = find(provider, name, asker).await? {
                 return Ok(Resolved::Known(Arc::clone(provider), Box::new(person)));
             }
         }
@@ -261,7 +273,7 @@ impl Engine {
             return Ok(entry);
         }
         let reserved = self.provisional.reserved(name.as_str());
-        let local = LocalAccounts::read();
+        let local = self.local.accounts().map_err(|_| LookupError::Unavailable)?;
         let avoid = |id| reserved.contains(&id) || local.has_uid(id) || local.has_gid(id);
         let uid = self.idmap.preview(name.as_str(), &avoid).await.map_err(|_| LookupError::Unavailable)?;
         let gid = self.common_gid(&local).await.map_err(|_| LookupError::Unavailable)?;
@@ -286,6 +298,18 @@ impl Engine {
             None => false,
         }
     }
+}
+
+/// Who is not gone.
+fn still(known: Option<KnownPerson>) -> Option<KnownPerson> {
+    known.filter(|k| !k.gone)
+}
+
+/// Asks a directory; who logs in, not in the crowd's way.
+async fn find(provider: &Arc<dyn Provider>, name: &UserName, asker: Asker) -> Result<Option<Person>, Denied> {
+    let who = Who::Name(name);
+    let found = if asker == Asker::Login { provider.find(who).await } else { provider.look_up(who).await };
+    Ok(found?)
 }
 
 /// What is here of an entry.

@@ -1,6 +1,6 @@
 //! Administration of the ids that were given (`gpuhub idmap`), and following the fleet's registry.
 
-use super::{Caller, Engine};
+use super::{Caller, Engine, local};
 use crate::audit::{Event, Outcome};
 use crate::model::{Denied, PersonKey};
 use crate::registry::RegistryError;
@@ -59,7 +59,8 @@ impl Engine {
     /// Gives a name an id, and her own group with her. In the registry first: what it has and this
     /// box has not (it was killed in between), this box follows.
     async fn change_id(&self, kind: IdKind, name: &str, id: u32, source: Source) -> Result<Vec<IdChange>, String> {
-        vet(kind, name, id, &LocalAccounts::read())?;
+        let local = local::read().map_err(|d| why(&d))?;
+        vet(kind, name, id, &local)?;
         let old = self.store.id_of(kind, name).map_err(text)?;
         if kind == IdKind::Group && old.is_some() && self.store.id_of(IdKind::User, name).map_err(text)? == old {
             return Err(format!("{name} is that person's own group, which goes with her: set the user's id."));
@@ -67,7 +68,7 @@ impl Engine {
         let own = self.idmap.own_group(name).map_err(|d| why(&d))?;
         let mut names = vec![(kind, name)];
         if kind == IdKind::User && old.is_some() && self.store.id_of(IdKind::Group, &own).map_err(text)? == old {
-            vet(IdKind::Group, name, id, &LocalAccounts::read())?;
+            vet(IdKind::Group, name, id, &local)?;
             names.push((IdKind::Group, own.as_str()));
         }
         for (kind, name) in &names {
@@ -89,7 +90,7 @@ impl Engine {
 
     async fn move_ids(&self, rename: Rename) -> Answer {
         let new = UserName::new(&rename.new).map_err(|e| format!("The name {e}."))?;
-        if LocalAccounts::read().has_user(new.as_str().as_bytes()) {
+        if self.local.accounts().map_err(|d| why(&d))?.has_user(new.as_str().as_bytes()) {
             return Err(format!("{new} is a local account of this machine."));
         }
         let Some(id) = self.store.id_of(IdKind::User, &rename.old).map_err(text)? else {
@@ -131,7 +132,7 @@ impl Engine {
     }
 
     async fn import_ids(&self, import: IdImport) -> Answer {
-        let local = LocalAccounts::read();
+        let local = local::read().map_err(|d| why(&d))?;
         let (mut problems, mut plan) = (Vec::new(), Vec::new());
         for row in &import.rows {
             match self.plan_import(row, import.replace, &local).map_err(text)? {
@@ -234,7 +235,8 @@ impl Engine {
     }
 
     async fn check_ids(&self) -> Answer {
-        let (local, mut problems, mut after) = (LocalAccounts::read(), Vec::new(), None);
+        let local = local::read().map_err(|d| why(&d))?;
+        let (mut problems, mut after) = (Vec::new(), None);
         loop {
             let page = self.store.given_ids(after, IDS_A_REPLY).map_err(text)?;
             let Some(last) = page.last() else { break };
@@ -351,7 +353,9 @@ impl Engine {
             return false;
         }
         let mut news = false;
-        let legal = vet(theirs.kind, theirs.name.trim_start_matches('~'), theirs.id, &LocalAccounts::read());
+        let legal = local::read()
+            .map_err(|d| why(&d))
+            .and_then(|local| vet(theirs.kind, theirs.name.trim_start_matches('~'), theirs.id, &local));
         let ours = self.store.name_of_id(theirs.kind, theirs.id).ok().flatten();
         if let Some(old) = ours.filter(|old| *old != theirs.name) {
             let done = legal.is_ok() && self.store.rename(&[theirs.kind], &old, &theirs.name).unwrap_or(false);

@@ -8,7 +8,7 @@
 //! ```
 
 use super::directory::{Resolved, internal};
-use super::{Caller, Engine, event_of, policy};
+use super::{Asker, Caller, Engine, event_of, policy};
 use crate::audit::{Audit, Event};
 use crate::config::ServiceMode;
 use crate::dialog::Dialog;
@@ -110,7 +110,7 @@ impl Engine {
         }
         // As sshd saw her: it asked for the name before PAM did.
         let promised = self.provisional.get(name.as_str(), Instant::now());
-        let proven = match self.resolve(&name).await {
+        let proven = match self.resolve(&name, Asker::Login).await {
             Ok(Resolved::Known(provider, person)) => {
                 trail.backend = Some(provider.name().into());
                 trail.method = Some(Method::Password);

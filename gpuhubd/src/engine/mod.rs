@@ -1,7 +1,7 @@
 //! The decisions. One file for each thing that can be asked:
 //!
 //! - [`directory`]: who is `alice`, who is 20001 (NSS); [`turns`]: who may ask for it;
-//!   [`absent`]: who was not there a moment ago
+//!   [`absent`]: who was not there a moment ago; [`local`]: who is the machine's own
 //! - [`absorb`]: the one way an entry comes in
 //! - [`login`]: is this really alice (pam_authenticate)
 //! - [`account`]: may she come in now; her sessions (the other PAM hooks)
@@ -15,6 +15,7 @@ mod account;
 mod admin;
 mod directory;
 pub mod ids;
+mod local;
 mod lockout;
 mod login;
 mod password;
@@ -79,6 +80,7 @@ pub struct Engine {
     provisional: provisional::Provisional,
     /// Names that nobody had a moment ago.
     absent: absent::Absent,
+    local: local::Local,
     /// Whose lookup may ask a directory.
     turns: turns::Turns,
     /// Refusals of entries that were audited already.
@@ -108,6 +110,7 @@ impl Engine {
             audit,
             provisional: provisional::Provisional::default(),
             absent: absent::Absent::default(),
+            local: local::Local::default(),
             turns: turns::Turns::default(),
             refused: Mutex::default(),
             undecided: AtomicBool::new(false),

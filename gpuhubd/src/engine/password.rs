@@ -2,7 +2,7 @@
 
 use super::directory::Resolved;
 use super::login::ask_password;
-use super::{Engine, event_of};
+use super::{Asker, Engine, event_of};
 use crate::audit::Event;
 use crate::dialog::Dialog;
 use crate::model::{Denied, Method, Reason};
@@ -39,7 +39,7 @@ impl Engine {
         if self.lockout.is_locked(name.as_str(), Instant::now()) {
             return (Err(plain(Reason::TooManyTries.into())), None);
         }
-        let (provider, person) = match self.resolve(&name).await {
+        let (provider, person) = match self.resolve(&name, Asker::Login).await {
             Ok(Resolved::Known(provider, person)) => (provider, person),
             Ok(Resolved::AtProvider(provider, _)) => {
                 dialog.complain("Your password is your provider's: change it there.");

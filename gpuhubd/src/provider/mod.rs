@@ -101,7 +101,13 @@ pub trait Provider: Send + Sync {
     /// The person, if this provider knows people before they log in; `None` is certain.
     async fn find(&self, who: Who<'_>) -> Result<Option<Person>, Unavailable>;
 
-    /// The group; `None` is certain.
+    /// The same for whoever is not logging in: never in the way of [`Provider::find`], and free to
+    /// spare what only a login needs.
+    async fn look_up(&self, who: Who<'_>) -> Result<Option<Person>, Unavailable> {
+        self.find(who).await
+    }
+
+    /// The group, for whoever is not logging in; `None` is certain.
     async fn find_group(&self, which: Which<'_>) -> Result<Option<DirectoryGroup>, Unavailable>;
 
     /// Whether somebody of this name, unknown so far, may turn up by logging in.

@@ -22,6 +22,11 @@ impl Frames {
         Self { stream }
     }
 
+    /// The connection, for another runtime to watch.
+    pub fn into_std(self) -> Option<std::os::unix::net::UnixStream> {
+        self.stream.into_std().ok()
+    }
+
     /// The next frame, without its NUL; wiped when dropped, since it may hold a secret. `None`:
     /// the connection ended, the frame is too long, or something follows it before it was answered.
     pub async fn next(&mut self) -> Option<Zeroizing<Vec<u8>>> {

@@ -1,8 +1,10 @@
 //! The sockets. Wire types stop here: the engine knows nothing of connections.
 //!
-//! One task a connection. A connection is either fresh, or in a conversation (a login or a
-//! password change); [`rights`] says what may be asked in which state by whom, and whatever else
-//! comes ends the connection.
+//! One task a connection. All begin in a runtime of one thread, the crowd's, where lookups stay to their
+//! end: nothing is handed from thread to thread for them. What begins otherwise moves to the broker's own
+//! runtime, so that a login has its threads for itself, however many lookups there are. A connection is
+//! either fresh, or in a conversation (a login or a password change); [`rights`] says what may be asked in
+//! which state by whom, and whatever else comes ends the connection.
 
 mod frame;
 mod rights;
@@ -21,6 +23,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -52,12 +55,22 @@ pub struct Policy {
     pub login_peers: Vec<u32>,
 }
 
-/// Serves `listener` for ever.
-pub async fn serve(listener: UnixListener, policy: Policy, engine: Arc<Engine>, rule: PasswordRule) {
+/// Serves `listener` for ever; to be run by the crowd's runtime. Whatever is no lookup goes on in `own`.
+/// Fails if the listener cannot be watched.
+pub async fn serve(
+    listener: std::os::unix::net::UnixListener,
+    policy: Policy,
+    engine: Arc<Engine>,
+    rule: PasswordRule,
+    own: Handle,
+) -> std::io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
     let server = Arc::new(Server {
         policy,
         engine,
         rule,
+        own,
         logins: Arc::new(Semaphore::new(MOST_LOGINS)),
         login_lookups: Semaphore::new(MOST_LOGIN_LOOKUPS),
     });
@@ -69,11 +82,8 @@ pub async fn serve(listener: UnixListener, policy: Policy, engine: Arc<Engine>, 
                 // Whoever has too many is dropped at once; his next attempt may find a place.
                 let Some(place) = uid.ok().and_then(|uid| places.take(uid)) else { continue };
                 let server = Arc::clone(&server);
-                tokio::spawn(async move {
-                    // A connection that ends in an error has been answered by its end.
-                    let _ = server.connection(stream, place.uid).await;
-                    drop(place);
-                });
+                // A connection that ends in an error has been answered by its end.
+                tokio::spawn(server.connection(stream, place));
             }
             // Out of file descriptors: those in use end some time.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -124,36 +134,52 @@ struct Server {
     policy: Policy,
     engine: Arc<Engine>,
     rule: PasswordRule,
+    own: Handle,
     logins: Arc<Semaphore>,
     login_lookups: Semaphore,
 }
 
 impl Server {
-    async fn connection(&self, stream: UnixStream, uid: u32) -> Result<(), Dropped> {
-        let peer = match uid {
+    async fn connection(self: Arc<Self>, stream: UnixStream, place: Place) -> Result<(), Dropped> {
+        let peer = match place.uid {
             0 => Peer::Root,
             uid if self.policy.login_peers.contains(&uid) => Peer::LoginProgram,
             _ => Peer::Anyone,
         };
-        let caller = Caller { listener: Arc::clone(&self.policy.label), uid };
         let mut frames = Frames::new(stream);
+        let call = next_call(&mut frames, peer).await?;
+        let is_lookup = match &call {
+            Call::GetUser(query) => !query.login,
+            Call::GetGroup(_) | Call::GetGroupIds(_) => true,
+            _ => false,
+        };
+        if is_lookup {
+            return self.answer_all(peer, place, frames, call).await;
+        }
+        let stream = frames.into_std().ok_or(Dropped)?;
+        self.own.clone().spawn(async move {
+            let frames = Frames::new(UnixStream::from_std(stream).map_err(|_| Dropped)?);
+            self.answer_all(peer, place, frames, call).await
+        });
+        Ok(())
+    }
+
+    /// Answers this call, and whatever comes after it.
+    async fn answer_all(
+        self: Arc<Self>,
+        peer: Peer,
+        place: Place,
+        mut frames: Frames,
+        mut call: Call,
+    ) -> Result<(), Dropped> {
+        let caller = Caller { listener: Arc::clone(&self.policy.label), uid: place.uid };
         loop {
-            let frame = timeout(IDLE, frames.next()).await.map_err(|_| Dropped)?;
-            let call = match Request::parse(&frame.ok_or(Dropped)?) {
-                Ok(request) => request.call,
-                Err(BadRequest::Version) => {
-                    frames.send(&error::<Nothing>(ErrorCode::VersionMismatch)).await.ok_or(Dropped)?;
-                    return Err(Dropped);
-                }
-                Err(BadRequest::Malformed) => return Err(Dropped),
-            };
-            if !rights::allowed(&call, peer, State::Fresh) {
-                return Err(Dropped);
-            }
             self.answer(call, &caller, peer, &mut frames).await?;
+            call = next_call(&mut frames, peer).await?;
         }
     }
 
+    // Boxed is what is not a lookup: one task's memory for each connection is that of its largest answer.
     async fn answer(&self, call: Call, caller: &Caller, peer: Peer, frames: &mut Frames) -> Result<(), Dropped> {
         let engine = &self.engine;
         let sent = match call {
@@ -175,17 +201,17 @@ impl Server {
                         Purpose::ChangePassword => engine.change_password(&begin.context, dialog).await,
                     }
                 });
-                let conversation = converse(frames, far, Conversation(task), peer);
+                let conversation = Box::pin(converse(frames, far, Conversation(task), peer));
                 return timeout(CONVERSATION, conversation).await.map_err(|_| Dropped)?;
             }
             // Only ever inside a conversation; the rights table says so.
             Call::Answer(_) => return Err(Dropped),
-            Call::Account(context) => frames.send(&reply(Ok(engine.account(&context).await))).await,
+            Call::Account(context) => frames.send(&reply(Ok(Box::pin(engine.account(&context)).await))).await,
             Call::Establish(context) => frames.send(&reply(engine.establish(&context))).await,
             Call::OpenSession(context) => frames.send(&reply(engine.open_session(&context))).await,
             Call::CloseSession(close) => frames.send(&reply(engine.close_session(&close).map(|()| Nothing {}))).await,
-            Call::Admin(admin) => frames.send(&reply(Ok(engine.admin(caller, admin, self.rule).await))).await,
-            Call::Idmap(call) => frames.send(&reply(Ok(engine.idmap(caller, call).await))).await,
+            Call::Admin(admin) => frames.send(&reply(Ok(Box::pin(engine.admin(caller, admin, self.rule)).await))).await,
+            Call::Idmap(call) => frames.send(&reply(Ok(Box::pin(engine.idmap(caller, call)).await))).await,
             Call::GetStatus(_) => frames.send(&reply(Ok(engine.status()))).await,
         };
         sent.ok_or(Dropped)
@@ -219,6 +245,20 @@ impl Server {
         };
         Ok(self.engine.group(key, Asker::Anybody(caller.uid)).await.map(|group| GroupReply { group }))
     }
+}
+
+/// The next thing that is asked outside a conversation.
+async fn next_call(frames: &mut Frames, peer: Peer) -> Result<Call, Dropped> {
+    let frame = timeout(IDLE, frames.next()).await.map_err(|_| Dropped)?;
+    let call = match Request::parse(&frame.ok_or(Dropped)?) {
+        Ok(request) => request.call,
+        Err(BadRequest::Version) => {
+            frames.send(&error::<Nothing>(ErrorCode::VersionMismatch)).await.ok_or(Dropped)?;
+            return Err(Dropped);
+        }
+        Err(BadRequest::Malformed) => return Err(Dropped),
+    };
+    if rights::allowed(&call, peer, State::Fresh) { Ok(call) } else { Err(Dropped) }
 }
 
 /// The engine's side of a conversation; gone with the connection.

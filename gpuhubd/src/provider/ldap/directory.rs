@@ -1,5 +1,5 @@
-//! Which connection an operation goes over: the kept service connection for searches, a few kept
-//! ones for binds, and the next server when one fails.
+//! Which connection an operation goes over: a kept service connection for the searches of logins and
+//! another for those of lookups, a few kept ones for binds, and the next server when one fails.
 //!
 //! No lock is held while anything travels: a connection is taken out, or its handle is shared.
 //! A search may be asked once more over a fresh connection. A password is sent once: when its
@@ -35,7 +35,8 @@ pub(super) struct Directory {
     account: Option<Account>,
     connect_timeout: Duration,
     timeout: Duration,
-    service: Mutex<Option<Arc<Link>>>,
+    /// One for each [`Lane`].
+    service: [Mutex<Option<Arc<Link>>>; 2],
     idle: Mutex<Vec<(Link, Instant)>>,
 }
 
@@ -43,6 +44,16 @@ pub(super) struct Directory {
 struct Account {
     dn: String,
     password: Zeroizing<String>,
+}
+
+/// For whom a search is. On a connection answers come one after the other: a login's must not stand
+/// behind those of lookups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Somebody is at a prompt.
+    Logins,
+    /// Some process wants to know a name.
+    Lookups,
 }
 
 /// A step of making a connection, for [`super::check`].
@@ -77,17 +88,17 @@ impl Directory {
             account,
             connect_timeout: config.connect_timeout.0,
             timeout: config.timeout.0,
-            service: Mutex::new(None),
+            service: [Mutex::new(None), Mutex::new(None)],
             idle: Mutex::new(Vec::new()),
         })
     }
 
     /// Searches; once more over a fresh connection, perhaps of another server, if the first try
     /// had no answer.
-    pub(super) async fn search(&self, query: Query) -> Result<Vec<Entry>, Unavailable> {
+    pub(super) async fn search(&self, lane: Lane, query: Query) -> Result<Vec<Entry>, Unavailable> {
         let mut whys = Vec::new();
         for _ in 0..2 {
-            let link = match self.service().await {
+            let link = match self.service(lane).await {
                 Ok(link) => link,
                 Err(why) => {
                     whys.push(why);
@@ -165,9 +176,10 @@ impl Directory {
         self.account.as_ref().map(|a| a.dn.as_str())
     }
 
-    /// The service connection, shared by all searches.
-    async fn service(&self) -> Result<Arc<Link>, String> {
-        let kept = lock(&self.service).clone().filter(|link| !link.is_dead());
+    /// The service connection, shared by all searches of the lane.
+    async fn service(&self, lane: Lane) -> Result<Arc<Link>, String> {
+        let service = self.lane(lane);
+        let kept = lock(service).clone().filter(|link| !link.is_dead());
         let away = |link: &Link| link.server != 0 && link.opened.elapsed() > AWAY;
         if let Some(link) = kept.as_ref().filter(|link| !away(link)) {
             return Ok(link.clone());
@@ -177,8 +189,16 @@ impl Directory {
             (Err(_), Some(old)) => return Ok(old),
             (Err(why), None) => return Err(why),
         };
-        *lock(&self.service) = Some(link.clone());
+        *lock(service) = Some(link.clone());
         Ok(link)
+    }
+
+    fn lane(&self, lane: Lane) -> &Mutex<Option<Arc<Link>>> {
+        let [logins, lookups] = &self.service;
+        match lane {
+            Lane::Logins => logins,
+            Lane::Lookups => lookups,
+        }
     }
 
     /// A connection to the first server that gives one.
@@ -218,9 +238,11 @@ impl Directory {
         if slow {
             // Whoever comes next shall not wait on an old connection for what hangs.
             lock(&self.idle).retain(|(link, _)| link.server != index);
-            let mut service = lock(&self.service);
-            if service.as_ref().is_some_and(|link| link.server == index) {
-                *service = None;
+            for service in &self.service {
+                let mut service = lock(service);
+                if service.as_ref().is_some_and(|link| link.server == index) {
+                    *service = None;
+                }
             }
         }
         let told = format!("{} {why}", self.url(index));
@@ -235,9 +257,11 @@ impl Directory {
     }
 
     fn forget(&self, link: &Arc<Link>) {
-        let mut service = lock(&self.service);
-        if service.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, link)) {
-            *service = None;
+        for service in &self.service {
+            let mut service = lock(service);
+            if service.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, link)) {
+                *service = None;
+            }
         }
     }
 

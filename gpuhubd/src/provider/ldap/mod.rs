@@ -5,6 +5,7 @@
 //! schema     which filters, which attributes, and what an entry means (pure); dn, entry
 //! password   what an answer to a bind means (pure); ppolicy reads the control in it
 //! directory  over which connection: kept ones, failover, never a password twice; server
+//! together   names of one moment in one search
 //! link       one connection, each operation in a task of its own with a deadline; trouble
 //! check      what the doctor tries
 //! ```
@@ -22,6 +23,7 @@ mod password;
 mod ppolicy;
 mod schema;
 mod server;
+mod together;
 mod trouble;
 
 use super::{Authenticated, Provider, Which, Who};
@@ -29,13 +31,16 @@ use crate::config::{LdapConfig, LdapIds};
 use crate::finding::Finding;
 use crate::model::{Denied, DirectoryGroup, Method, Person, Reason, Standing, Unavailable};
 use async_trait::async_trait;
-use directory::Directory;
+use directory::{Directory, Lane};
+use entry::Entry;
 use gpuhub_common::name::UserName;
 use gpuhub_common::secret::Secret;
 use ldap3::{Scope, dn_escape};
 use link::Query;
 use schema::Found;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use together::Together;
 use zeroize::Zeroizing;
 
 /// People or groups that one name or id may bring up: enough for other spellings of it.
@@ -53,6 +58,7 @@ pub struct LdapProvider {
     ids: LdapIds,
     cache_ttl: Duration,
     directory: Directory,
+    together: Together,
     pace: password::Pace,
 }
 
@@ -68,33 +74,33 @@ impl LdapProvider {
             ids: config.ids,
             cache_ttl: config.cache_ttl.0,
             directory: Directory::new(config).map_err(|e| format!("provider {}: {e}", config.name))?,
+            together: Together::default(),
             pace: password::Pace::default(),
         })
     }
 
-    /// Somebody with her groups, and her DN.
-    async fn lookup(&self, who: Who<'_>) -> Result<Option<Found>, Unavailable> {
+    /// Somebody with her groups, and her DN, for a login.
+    async fn lookup(&self, name: &UserName) -> Result<Option<Found>, Unavailable> {
+        let who = Who::Name(name);
         let Some(filter) = schema::person_filter(who, self.ids) else { return Ok(None) };
-        let entries = self.directory.search(self.query_person(filter));
-        let (found, groups) = match who {
-            // Both at once: the same two questions whether she exists or not.
-            Who::Name(name) => {
-                let groups = self.directory.search(self.query_groups(name.as_str()));
-                let (entries, groups) = tokio::join!(entries, groups);
-                (schema::person(&entries?, who, self.ids, &self.name, now_s())?, groups)
-            }
-            Who::Uid(..) => {
-                let found = schema::person(&entries.await?, who, self.ids, &self.name, now_s())?;
-                let groups = match &found {
-                    Some(f) => self.directory.search(self.query_groups(f.person.name.as_str())).await,
-                    None => Ok(Vec::new()),
-                };
-                (found, groups)
-            }
-        };
-        let Some(mut found) = found else { return Ok(None) };
+        // Both at once: the same two questions whether she exists or not.
+        let (entries, groups) = tokio::join!(
+            self.directory.search(Lane::Logins, self.query_person(filter)),
+            self.directory.search(Lane::Logins, self.query_groups(name.as_str()))
+        );
+        let Some(mut found) = schema::person(&entries?, who, self.ids, &self.name, now_s())? else { return Ok(None) };
         found.person.groups = schema::claims(&groups?, self.ids)?;
         Ok(Some(found))
+    }
+
+    /// The entries of this name, perhaps with others'.
+    async fn named(&self, name: &UserName) -> Result<Arc<Vec<Entry>>, Unavailable> {
+        let search = |names: Vec<_>| {
+            let query =
+                Query { most: MOST_NAMESAKES * names.len(), ..self.query_person(schema::people_by_name(&names)) };
+            self.directory.search(Lane::Lookups, query)
+        };
+        self.together.find(name, search).await
     }
 
     fn query_person(&self, filter: String) -> Query {
@@ -144,21 +150,33 @@ impl Provider for LdapProvider {
     }
 
     async fn find(&self, who: Who<'_>) -> Result<Option<Person>, Unavailable> {
-        Ok(self.lookup(who).await?.map(|found| found.person))
+        match who {
+            Who::Name(name) => Ok(self.lookup(name).await?.map(|found| found.person)),
+            // No login begins with a number.
+            Who::Uid(..) => self.look_up(who).await,
+        }
+    }
+
+    async fn look_up(&self, who: Who<'_>) -> Result<Option<Person>, Unavailable> {
+        let entries = match who {
+            Who::Name(name) => self.named(name).await?,
+            Who::Uid(..) => {
+                let Some(filter) = schema::person_filter(who, self.ids) else { return Ok(None) };
+                Arc::new(self.directory.search(Lane::Lookups, self.query_person(filter)).await?)
+            }
+        };
+        let found = schema::person(&entries, who, self.ids, &self.name, now_s())?;
+        let Some(Found { mut person, .. }) = found else { return Ok(None) };
+        let groups = self.directory.search(Lane::Lookups, self.query_groups(person.name.as_str())).await?;
+        person.groups = schema::claims(&groups, self.ids)?;
+        Ok(Some(person))
     }
 
     async fn find_group(&self, which: Which<'_>) -> Result<Option<DirectoryGroup>, Unavailable> {
         let Some(filter) = schema::group_filter(which, self.ids) else { return Ok(None) };
-        let entries = self
-            .directory
-            .search(Query {
-                base: self.group_base.clone(),
-                scope: Scope::Subtree,
-                filter,
-                attributes: schema::GROUP,
-                most: MOST_NAMESAKES,
-            })
-            .await?;
+        let (base, attributes) = (self.group_base.clone(), schema::GROUP);
+        let query = Query { base, scope: Scope::Subtree, filter, attributes, most: MOST_NAMESAKES };
+        let entries = self.directory.search(Lane::Lookups, query).await?;
         schema::group(&entries, which, self.ids)
     }
 
@@ -168,7 +186,7 @@ impl Provider for LdapProvider {
         if password.is_empty() {
             return Err(Reason::EmptyPassword.into());
         }
-        let Some(found) = self.lookup(Who::Name(&person.name)).await? else {
+        let Some(found) = self.lookup(&person.name).await? else {
             self.bind_nobody(password).await;
             return Err(Denied::because(Reason::UnknownUser, "her entry has gone"));
         };
@@ -211,7 +229,7 @@ impl Provider for LdapProvider {
             return;
         }
         if let Ok(nobody) = UserName::new(&nobody()) {
-            if self.lookup(Who::Name(&nobody)).await.is_err() {
+            if self.lookup(&nobody).await.is_err() {
                 return;
             }
         }
@@ -223,7 +241,7 @@ impl Provider for LdapProvider {
         let (Some(old), Some(new)) = (password::text(old), password::text(new)) else {
             return Err("Passwords of this directory are UTF-8 text and not empty.".into());
         };
-        let found = self.lookup(Who::Name(&person.name)).await.map_err(away)?;
+        let found = self.lookup(&person.name).await.map_err(away)?;
         let Some(found) = found.filter(|f| f.person.key == person.key) else {
             return Err("Your entry in the directory is no longer the same. Ask your administrator.".into());
         };

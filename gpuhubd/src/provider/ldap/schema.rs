@@ -73,6 +73,12 @@ pub(super) fn person_by_name(name: &str) -> String {
     format!("(&(objectClass=posixAccount)(uid={}))", ldap_escape(name))
 }
 
+/// The filter for whoever has one of these names.
+pub(super) fn people_by_name(names: &[UserName]) -> String {
+    let any = names.iter().fold(String::new(), |text, n| text + &format!("(uid={})", ldap_escape(n.as_str())));
+    format!("(&(objectClass=posixAccount)(|{any}))")
+}
+
 /// The filter for the groups of this member.
 pub(super) fn groups_of(name: &str) -> String {
     format!("(&(objectClass=posixGroup)(memberUid={}))", ldap_escape(name))
