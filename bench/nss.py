@@ -2,13 +2,19 @@
 
 All of it runs in a root of its own. Each measured process has a mount namespace with an nsswitch.conf
 that names one module only. The systems take turns, several times round; what is told is the median of the
-rounds, since the machine is never quiet. Results go to bench/results/nss.jsonl, the tables into
+rounds, since the machine is never quiet. The module that does nothing and gpuhub's snapshot, whose difference
+is told, take turns case by case: what such a machine drifts within a minute is more than what lies between
+them. Results go to bench/results/nss.jsonl, the tables into
 bench/README.md between their markers. QUICK=1 goes round once.
 """
 
+import base64
+import hashlib
+import json
 import os
 import pathlib
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -16,7 +22,7 @@ import time
 BENCH = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(BENCH.parent / "tests"), str(BENCH / "nss")]
 
-from harness import layers, product, roots  # noqa: E402
+from harness import layers, product, roots, tools, wire  # noqa: E402
 from harness.box import Box, wait_until  # noqa: E402
 from harness.lan import Lan  # noqa: E402
 from harness.places import say  # noqa: E402
@@ -26,6 +32,13 @@ PEERS = "slapd ldap-utils nslcd libnss-ldapd nscd sssd-ldap sssd-common libnss-s
 USERS, GROUPS, MEMBERS = 10_000, 1_000, 50
 BASE = "dc=example,dc=net"
 ROUNDS = 1 if os.environ.get("QUICK") else 3
+# Of each round, case by case, of those whose difference is told.
+TURNS = 5
+# Lookups a second of names that nobody has, by so many processes.
+FLOOD, FLOODERS = 10_000, 50
+
+_PASSWORD = "swordfish"
+_SSHA = "{SSHA}" + base64.b64encode(hashlib.sha1(_PASSWORD.encode() + b"salt").digest() + b"salt").decode()
 
 _SLAPD = f"""
 include /etc/ldap/schema/core.schema
@@ -112,6 +125,7 @@ SYSTEMS = [
     FLOOR, GPUHUB, GPUHUB_1M, GPUHUB_SOCKET, NSLCD, NSCD, SSSD, SSSD_RESPONDER,
     System("files", "files", _FILES.format("small"), sets=("hot", "absent")), FILES_10K,
 ]
+COMPARED = (FLOOR, GPUHUB, GPUHUB_1M)
 
 
 class Bench:
@@ -151,7 +165,8 @@ class Bench:
             ldif.append(
                 f"dn: uid={name},ou=people,{BASE}\nobjectClass: inetOrgPerson\nobjectClass: posixAccount\n"
                 f"uid: {name}\ncn: User {i}\nsn: {i}\nuidNumber: {20000 + i}\ngidNumber: {30000 + i // 50}\n"
-                f"homeDirectory: /home/{name}\nloginShell: /bin/bash\ngecos: User {i}\n")
+                f"homeDirectory: /home/{name}\nloginShell: /bin/bash\ngecos: User {i}\n"
+                + (f"userPassword: {_SSHA}\n" if name == "u00002" else ""))
         for g, members in enumerate(self.members()):
             ldif.append(f"dn: cn=g{g:04},ou=groups,{BASE}\nobjectClass: posixGroup\ncn: g{g:04}\n"
                         f"gidNumber: {30000 + g}\n" + "".join(f"memberUid: {m}\n" for m in members))
@@ -202,13 +217,21 @@ class Bench:
     def lookups(self) -> None:
         for round_ in range(ROUNDS):
             for system in SYSTEMS:
+                if system in COMPARED:
+                    continue
                 say(f"round {round_ + 1} of {ROUNDS}: {system.name}")
                 for threads in (1, 2):
                     cases = [f"{op}:{set_}" for set_ in system.sets for op in OPS]
                     self.measure(system, threads, cases, system.arguments)
-            self.measure(FLOOR, 1, ["grouplist:hot"], ["-n", "m05000"], rename="grouplist-50:hot")
-            fifty = System("gpuhub", "gpuhub", snapshot_of("50"), first=_IDS)
-            self.measure(fifty, 1, ["grouplist:hot"], ["-n", "u05000"], rename="grouplist-50:hot")
+            say(f"round {round_ + 1} of {ROUNDS}: {', '.join(system.name for system in COMPARED)}")
+            for _ in range(TURNS):
+                for threads in (1, 2):
+                    for case in (f"{op}:{set_}" for set_ in SETS for op in OPS):
+                        for system in COMPARED:
+                            self.measure(system, threads, [case], system.arguments)
+                self.measure(FLOOR, 1, ["grouplist:hot"], ["-n", "m05000"], rename="grouplist-50:hot")
+                fifty = System("gpuhub", "gpuhub", snapshot_of("50"), first=_IDS)
+                self.measure(fifty, 1, ["grouplist:hot"], ["-n", "u05000"], rename="grouplist-50:hot")
 
     def measure(self, system: System, threads: int, cases: list[str], arguments: list[str], rename: str = "") -> None:
         done = system.run(self.box, ["/bench/lookups", "-t", str(threads), *arguments, *cases], timeout=300)
@@ -264,6 +287,34 @@ class Bench:
         self.note("nslcd+nscd", "memory", self.pss("nslcd", "nscd"), "MB", "pss")
         self.note("sssd", "memory", self.pss("sssd", "sssd_be", "sssd_nss"), "MB", "pss")
         self.note("gpuhub", "reader's private memory", self.script(GPUHUB, "reader.py")[0], "KiB", "private")
+
+    def floods(self) -> None:
+        """Logins at the broker while many processes ask for names that nobody has."""
+        flood, seconds = tools.install(self.box, "flood"), 10 if ROUNDS == 1 else 30
+
+        def logins(case: str, for_seconds: float) -> None:
+            took, end = [], time.monotonic() + for_seconds
+            while time.monotonic() < end:
+                took.append(wire.whole_login(self.box, "u00002", _PASSWORD) * 1000)
+                time.sleep(0.05)
+            for metric, value in zip(("median", "p90", "max"), (statistics.median(took), *percentiles(took, 90, 100))):
+                self.note("gpuhub", f"login, {case}", value, "ms", metric)
+
+        logins("idle", seconds)
+        for rate in (FLOOD // 10, FLOOD):
+            case = f"{rate} lookups/s of nobody"
+            process = self.box.popen(
+                GPUHUB_LDAP.command([flood, str(FLOODERS), str(rate // FLOODERS), str(seconds), f"x{rate}"]),
+                stdout=subprocess.PIPE, text=True)
+            time.sleep(1)
+            logins(case, seconds - 2)
+            told = json.loads(process.communicate(timeout=60)[0])
+            if told["found"]:
+                raise AssertionError(f"nobody was found: {told}")
+            self.note("gpuhub", case, told["asked"] / told["seconds"], "lookups/s", "asked")
+            self.note("gpuhub", case, told["absent"] / told["seconds"], "lookups/s", "answered")
+            self.note("gpuhub", f"lookup, {case}", told["median_us"] / 1000, "ms")
+            self.note("gpuhub", f"lookup, {case}", told["p99_us"] / 1000, "ms", "p99")
 
     def faults(self) -> None:
         """A known and an unknown name with slapd stopped, and with nobody at its port."""
@@ -326,6 +377,11 @@ class Bench:
             box.stop("gpuhubd")
 
 
+def percentiles(values: list[float], *wanted: int) -> list[float]:
+    ordered = sorted(values)
+    return [ordered[min(len(ordered) * p // 100, len(ordered) - 1)] for p in wanted]
+
+
 def main() -> None:
     # Before the private network, from which nothing can be fetched.
     peers = layers.chroot_layer("bench-peers", [roots.BOX], roots._INSTALL + PEERS + "\nrm -rf /var/lib/ldap/*\n")
@@ -340,6 +396,8 @@ def main() -> None:
         say("whole commands, memory")
         bench.commands()
         bench.memory()
+        say("logins under a flood of lookups")
+        bench.floods()
         say("starts")
         bench.starts()
         say("a directory that hangs, and one that is gone")

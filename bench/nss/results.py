@@ -15,7 +15,7 @@ CHANGES = ("changed: seen", "changed: seen at the latest", "changed: broker's pr
 
 
 class Results:
-    """The values of each measure, one a round."""
+    """The values of each measure, one a turn."""
 
     def __init__(self, systems: list, rounds: int):
         self.systems, self.rounds = systems, rounds
@@ -72,7 +72,7 @@ class Results:
                 for k, v in picked)))
         out.append("**One change among many people**, and a whole new file beside it:\n")
         out.append(table(["people", *CHANGES], self.changes()))
-        out.append("**Aims** (differences to the floor are taken round by round)\n")
+        out.append("**Aims** (differences to the floor are taken turn by turn)\n")
         out.append(table(["aim", "measured", ""], self.aims()))
         return "\n".join(out)
 
@@ -108,6 +108,10 @@ class Results:
             aims.append((f"start to first answer with {people} people", self.value("gpuhub", f"start to first answer, {people} people"), start, "ms"))
         aims.append(("a change among 100000 people is seen, at the latest",
                      self.value("gpuhub", "changed: seen at the latest, 100000 people"), 100, "ms"))
+        idle, case = self.value("gpuhub", "login, idle"), "10000 lookups/s of nobody"
+        aims += [(f"a login's delay ({metric}) by {case}", self.value("gpuhub", f"login, {case}", metric) - idle, 50, "ms")
+                 for metric in ("median", "p90", "max")]
+        aims.append((f"{case}: of them unanswered", 10_000 - self.value("gpuhub", case, "answered"), 100, "lookups/s"))
         aims.append(("a reader's private memory", self.value("gpuhub", "reader's private memory", "private"), 64, "KiB"))
         return [[what, f"{value:.1f} {unit} (aim {limit})", "met" if value <= limit else "**missed**"]
                 for what, value, limit, unit in aims]

@@ -56,3 +56,17 @@ def login(box: Box, user: str, password: str, service: str = "sshd") -> Timing:
         step = connection.call("Answer", {"secret": list(password.encode())})
         ended = time.perf_counter()
         return Timing(json.dumps(step["parameters"]["next"]), prompted - start, ended - prompted)
+
+
+def whole_login(box: Box, user: str, password: str, service: str = "sshd") -> float:
+    """The seconds that the broker takes of one login: sshd's own question, the conversation, the account."""
+    start = time.perf_counter()
+    with Connection(box) as connection:
+        found = connection.call("GetUser", {"name": user, "login": True})
+    timing = login(box, user, password, service)
+    with Connection(box) as connection:
+        verdict = connection.call("Account", {"user": user, "service": service})
+    took = time.perf_counter() - start
+    if "error" in found or "success" not in timing.code.lower() or verdict["parameters"]["code"] != "success":
+        raise AssertionError(f"{user} was not let in: {found} {timing} {verdict}")
+    return took
