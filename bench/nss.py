@@ -22,7 +22,7 @@ import time
 BENCH = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(BENCH.parent / "tests"), str(BENCH / "nss")]
 
-from harness import layers, product, roots, tools, wire  # noqa: E402
+from harness import crowd, layers, product, roots, tools, wire  # noqa: E402
 from harness.box import Box, wait_until  # noqa: E402
 from harness.lan import Lan  # noqa: E402
 from harness.places import say  # noqa: E402
@@ -356,7 +356,7 @@ class Bench:
         box.stop("gpuhubd")
         for people in (1_000, 10_000, 100_000, *([] if ROUNDS == 1 else [1_000_000])):
             say(f"the broker with {people} people")
-            self.script(plain, "fill_store.py", str(people), timeout=900)
+            crowd.fill(box, people, "lab")
             whole, ran = self.script(plain, "start_broker.py", "whole", timeout=300)
             self.note("gpuhub", f"whole file: until seen, {people} people", whole, "ms")
             self.note("gpuhub", f"whole file: broker's processor, {people} people", ran, "ms")
