@@ -2,6 +2,7 @@
 //! gids of its local groups and devices.
 
 use crate::config::{Builtin, Ids, LocalGroup};
+use crate::store::IdKind;
 use gpuhub_common::local;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ pub fn unmapped(root: &Path, ids: &Ids, builtin: &Builtin) -> Vec<Unmapped> {
     let uids: Vec<_> = std::iter::once((first, last)).chain(uids).collect();
     let gids: Vec<_> = std::iter::once((first, last)).chain(gids).collect();
     let mut problems = Vec::new();
-    for (file, wanted) in [("/proc/self/uid_map", uids), ("/proc/self/gid_map", gids)] {
+    for (file, wanted) in [(UID_MAP, uids), (GID_MAP, gids)] {
         let Ok(text) = std::fs::read_to_string(at(root, file)) else {
             let what = format!("{file} cannot be read, so nobody knows which ids exist here.");
             problems.push(Unmapped { what, is_certain: false });
@@ -41,6 +42,33 @@ pub fn unmapped(root: &Path, ids: &Ids, builtin: &Builtin) -> Vec<Unmapped> {
     }
     problems
 }
+
+/// Which ids exist in this user namespace (user_namespaces(7)); all, where nobody could look.
+#[derive(Debug, Clone, Default)]
+pub struct Mapped {
+    uids: Option<IdMap>,
+    gids: Option<IdMap>,
+}
+
+impl Mapped {
+    /// Of this process. `root` is `/`, except in tests.
+    pub fn read(root: &Path) -> Self {
+        let map = |file| std::fs::read_to_string(at(root, file)).ok().map(|text| IdMap::parse(&text));
+        Self { uids: map(UID_MAP), gids: map(GID_MAP) }
+    }
+
+    /// Whether a process can have it.
+    pub fn has(&self, kind: IdKind, id: u32) -> bool {
+        let map = match kind {
+            IdKind::User => &self.uids,
+            IdKind::Group => &self.gids,
+        };
+        map.as_ref().is_none_or(|map| map.first_missing(id, id).is_none())
+    }
+}
+
+const UID_MAP: &str = "/proc/self/uid_map";
+const GID_MAP: &str = "/proc/self/gid_map";
 
 /// What to do about it.
 pub const UNMAPPED_REMEDY: &str = "Set [ids] uid_range in gpuhub.toml inside what is mapped (and registry, which a \
@@ -73,6 +101,7 @@ fn at(root: &Path, path: &str) -> PathBuf {
 }
 
 /// The inner side of user_namespaces(7)'s uid_map: `inside outside count` a line.
+#[derive(Debug, Clone)]
 struct IdMap(Vec<(u64, u64)>);
 
 impl IdMap {
@@ -132,6 +161,18 @@ mod tests {
         assert_eq!(map.first_missing(70000, 70001), Some(70000));
         assert_eq!(IdMap::parse("").first_missing(5, 5), Some(5));
         assert_eq!(IdMap::parse("0 0 4294967295").first_missing(1000, 4294967294), None);
+    }
+
+    #[test]
+    fn ids_that_exist_here() {
+        let root = std::env::temp_dir().join(format!("gpuhub-mapped-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("proc/self")).unwrap();
+        std::fs::write(root.join("proc/self/uid_map"), "0 1000 1\n1 100000 65535\n").unwrap();
+        let mapped = Mapped::read(&root);
+        assert!(mapped.has(IdKind::User, 0) && mapped.has(IdKind::User, 65535));
+        assert!(!mapped.has(IdKind::User, 65536));
+        assert!(mapped.has(IdKind::Group, 65536), "nobody could look");
+        std::fs::remove_dir_all(&root).unwrap();
     }
 
     #[test]

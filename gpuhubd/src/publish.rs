@@ -332,9 +332,17 @@ mod tests {
             std::fs::create_dir(&dir).unwrap();
             let store = Store::open(&dir.join("store.db")).unwrap();
             (0..people).for_each(|n| put(&store, n, "first"));
-            let audit = Audit::start("/nonexistent/log", AuditConfig::default().queue, "test").unwrap();
-            let publishing = start(store.clone(), dir.join("snapshot"), View::default(), audit);
+            let publishing = Self::start(&dir, &store, View::default());
             Self { dir, store, publishing }
+        }
+
+        fn start(dir: &Path, store: &Store, view: View) -> Publishing {
+            let audit = Audit::start("/nonexistent/log", AuditConfig::default().queue, "test").unwrap();
+            start(store.clone(), dir.join("snapshot"), view, audit)
+        }
+
+        fn mapping(&self) -> Mapping {
+            Mapping::open_with(&self.dir.join("snapshot"), || Ok(LocalAccounts::from_texts("", "", ""))).unwrap()
         }
 
         fn inode(&self) -> u64 {
@@ -342,8 +350,7 @@ mod tests {
         }
 
         fn gecos(&self, n: u32) -> Option<String> {
-            let mapping =
-                Mapping::open_with(&self.dir.join("snapshot"), || Ok(LocalAccounts::from_texts("", "", ""))).unwrap();
+            let mapping = self.mapping();
             let mut memory = [std::mem::MaybeUninit::uninit(); 1024];
             let mut out = Out::new(&mut memory);
             match mapping.user_by_name(name(n).as_bytes(), &mut out) {
@@ -390,6 +397,32 @@ mod tests {
         assert!(place.publishing.publish().await);
         assert_eq!(place.gecos(7), None);
         assert_eq!(place.inode(), inode);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn no_file_vouches_for_an_absence_before_everybody_is_in_the_store() {
+        let place = Place::new("settled", 20);
+        assert!(place.publishing.settle().await);
+        let kept = place.mapping();
+        assert!(kept.view().is_fresh(now_ms()));
+        // Another broker over the same state: a configuration may have come with it.
+        let publishing = Place::start(&place.dir, &place.store, View { complete: true, ..View::default() });
+        assert!(!kept.view().is_fresh(now_ms()), "the file from before");
+        assert_eq!(place.gecos(7).as_deref(), Some("first"), "though in it people are found");
+        assert!(publishing.publish().await);
+        let vouches = || {
+            let mapping = place.mapping();
+            mapping.view().complete() && mapping.view().is_fresh(now_ms())
+        };
+        assert!(!vouches());
+        put(&place.store, 20, "declared");
+        assert!(publishing.settle().await);
+        let start = std::time::Instant::now();
+        while !vouches() {
+            assert!(start.elapsed() < Duration::from_secs(20));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(place.gecos(20).as_deref(), Some("declared"));
     }
 
     #[tokio::test(flavor = "multi_thread")]

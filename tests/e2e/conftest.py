@@ -10,6 +10,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from harness import layers, product, roots  # noqa: E402
 from harness.box import Box  # noqa: E402
 from harness.ca import Authority  # noqa: E402
+from harness.container import Podman  # noqa: E402
 from harness.hub import Hub  # noqa: E402
 from harness.lan import Lan  # noqa: E402
 from harness.oidc import OidcProvider  # noqa: E402
@@ -98,6 +99,15 @@ def package():
     except (Missing, RuntimeError) as error:
         pytest.exit(f"no package to test: {error}", returncode=3)
     return found
+
+
+@pytest.fixture(scope="session")
+def podman(lan, package):
+    """Containers of an image with the package, as people build them."""
+    engine = Podman(lan.directory / "podman")
+    engine.image()
+    yield engine
+    engine.close()
 
 
 @pytest.fixture

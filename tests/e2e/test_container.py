@@ -2,18 +2,8 @@
 
 import pytest
 
-from harness.container import Podman
-
 PASSWORD = "first-Passw0rd"
 ENTRY = ("gpuhub-entrypoint", "/bin/sh", "-c", "mkdir -p /run/sshd && exec /usr/sbin/sshd -D -e -p 2222")
-
-
-@pytest.fixture(scope="module")
-def podman(lan, package):
-    engine = Podman(lan.directory / "podman")
-    engine.image()
-    yield engine
-    engine.close()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import re
 import pytest
 
 from harness import product
-from harness.container import Podman
 from harness.product import LDAP
 from harness.ssh import ssh_kbdint
 from test_container import ENTRY, log_in
@@ -79,14 +78,6 @@ def test_a_collision_is_audited_recorded_and_never_decided_again(make_gpubox):
 
 
 # ---- user namespaces ----------------------------------------------------------------------------
-
-@pytest.fixture(scope="module")
-def podman(lan, package):
-    engine = Podman(lan.directory / "podman-ids")
-    engine.image()
-    yield engine
-    engine.close()
-
 
 @pytest.fixture
 def start_in_64k(podman, tmp_path):

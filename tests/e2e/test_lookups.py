@@ -1,27 +1,18 @@
 """The installed library, as a process that the kernel watches has it."""
 
-import pathlib
-import subprocess
-
 import pytest
+from harness import tools
 
 PASSWORD = "first-Passw0rd"
-PROGRAM = pathlib.Path(__file__).parents[1] / "fixtures/nss/quiet.c"
-
-
-def put_program(box, directory):
-    built = directory / "quiet"
-    subprocess.run(["cc", "-O2", "-Wall", "-Werror", "-o", str(built), str(PROGRAM), "-ldl"], check=True)
-    box.write_file("/usr/bin/quiet", built.read_bytes(), mode=0o755)
 
 
 @pytest.fixture
-def box(make_gpubox, tmp_path):
+def box(make_gpubox):
     box = make_gpubox(sshd=False)
     box.gpuhub("group", "add", "ml", "--gid", "1000000500")
     box.add_user("ada", PASSWORD, "--uid", "1000000001", "--groups", "ml")
     box.add_user("bob", PASSWORD, "--uid", "1000000002", "--groups", "ml")
-    put_program(box, tmp_path)
+    tools.install(box, "quiet")
     return box
 
 
@@ -49,9 +40,9 @@ def test_what_the_snapshot_answers_takes_no_system_call_and_no_memory(box):
     assert ask(box, *answers) == expected
 
 
-def test_the_program_sees_what_it_forbids(make_gpubox, tmp_path):
+def test_the_program_sees_what_it_forbids(make_gpubox):
     """Where no broker was ever started each question looks for its directory anew."""
     box = make_gpubox(up=False)
-    put_program(box, tmp_path)
+    tools.install(box, "quiet")
     assert ask(box, "0:pwnam:carol").startswith("system call ")
     assert ask(box, "1:pwnam:carol") == "wrong answer to question 1"

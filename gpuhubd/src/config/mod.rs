@@ -294,6 +294,14 @@ Kh4SSypVAiEA+5smKzRYRHGfIDdXRd389bcW/8licY35awQQU52+0t0=
     }
 
     #[test]
+    fn what_is_for_a_registry_needs_one() {
+        for registry in ["", "registry = \"local\"\n"] {
+            let e = refused(&format!("[ids]\n{registry}registry_ca_file = \"/x\"\n"));
+            assert!(e.starts_with(&format!("gpuhub.toml:{}: registry_ca_file", 2 + registry.lines().count())), "{e}");
+        }
+    }
+
+    #[test]
     fn plaintext_binds_must_be_written_out() {
         let base = "[[provider]]\nname = \"corp\"\nkind = \"ldap\"\nurls = [\"ldap://x\"]\nbase = \"o=x\"\n";
         assert!(refused(base).contains("start_tls"));

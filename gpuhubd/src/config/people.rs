@@ -22,9 +22,9 @@ pub struct Ids {
     /// `"local"`, the store of this box, or the URL of a PostgreSQL database that a fleet shares.
     registry: Option<Spanned<String>>,
     /// The password for it.
-    registry_password_file: Option<SecretFile>,
+    registry_password_file: Option<Spanned<SecretFile>>,
     /// The CA that its certificate is of, besides those of the system.
-    registry_ca_file: Option<String>,
+    registry_ca_file: Option<Spanned<String>>,
     /// The primary group of people whose directory names none; absent: each has one of her own.
     pub primary_group: Option<Spanned<GroupName>>,
 }
@@ -58,8 +58,9 @@ impl Ids {
         match self.registry.as_ref().map(|r| r.get_ref().as_str()) {
             None | Some("local") => Ok(None),
             Some(url) => {
-                let password = self.registry_password_file.as_ref().map(SecretFile::secret);
-                Postgres::new(url, password, self.registry_ca_file.as_deref()).map(Some)
+                let password = self.registry_password_file.as_ref().map(|file| file.get_ref().secret());
+                let ca_file = self.registry_ca_file.as_ref().map(|file| file.get_ref().as_str());
+                Postgres::new(url, password, ca_file).map(Some)
             }
         }
     }
@@ -86,6 +87,16 @@ impl Ids {
                 "uid_range has fewer than 16777216 ids, so that people of different boxes would often clash",
                 "Set registry = \"postgres://…\" for a fleet, or registry = \"local\" if this box is alone and keeps its state.",
             ));
+        }
+        let of_a_server = [
+            ("registry_password_file", self.registry_password_file.as_ref().map(Spanned::span)),
+            ("registry_ca_file", self.registry_ca_file.as_ref().map(Spanned::span)),
+        ];
+        if self.registry.as_ref().is_none_or(|r| r.get_ref() == "local") {
+            if let Some((key, Some(span))) = of_a_server.into_iter().find(|(_, span)| span.is_some()) {
+                let what = format!("{key} is set, and no registry that it could be for");
+                return Err(source.at(&span, &what, "Set registry = \"postgres://…\", or leave it out."));
+            }
         }
         let Some(registry) = &self.registry else { return Ok(()) };
         match registry.get_ref().as_str() {

@@ -40,6 +40,14 @@ impl Engine {
             let shown = |id: Option<DirectoryId>| id.map_or("none".to_owned(), |id| id.to_string());
             refused(r.reason(), format!("uid {}, gid {}: {r}", shown(person.uid), shown(person.gid)))
         })?;
+        let exists = |kind, id| {
+            if self.rules.mapped.has(kind, id) {
+                return Ok(());
+            }
+            Err(refused("unmapped-id", format!("{} id {id} does not exist in this user namespace", kind.as_str())))
+        };
+        fixed.map_or(Ok(()), |f| exists(IdKind::User, f.id))?;
+        gid.map_or(Ok(()), |gid| exists(IdKind::Group, gid))?;
         let key = is_new.then_some(&person.key);
         let given = self.idmap.user(name, fixed, own_group, key, &avoid).await.inspect_err(|d| {
             if d.reason == Reason::NoId {
@@ -51,6 +59,7 @@ impl Engine {
         }
         let passwd = draft(given.id, gid.unwrap_or(given.id));
         passwd.vet(&local).map_err(|r| refused(r.reason(), format!("uid {}: {r}", given.id)))?;
+        exists(IdKind::User, given.id)?;
         let mut groups: Vec<Group> = Vec::new();
         for claim in &person.groups {
             if let Some(gid) = self.group_id(&person.provider, claim, &local).await? {
@@ -164,8 +173,17 @@ impl Engine {
                 .inspect_err(|r| self.audit_refused(provider, name, r.reason(), Some(format!("group, gid {gid}"))))
                 .is_ok()
         };
+        // A process that is given one that does not exist here does not start at all (setgroups(2)).
+        let exists = |gid| {
+            let exists = self.rules.mapped.has(IdKind::Group, gid);
+            if !exists {
+                let detail = format!("group id {gid} does not exist in this user namespace");
+                self.audit_refused(provider, name, "unmapped-id", Some(detail));
+            }
+            exists
+        };
         let fixed = self.idmap.fixed(IdKind::Group, name, claim.gid)?;
-        if !vet(fixed.map_or(u32::MAX - 1, |f| f.id)) {
+        if fixed.is_some_and(|f| !exists(f.id)) || !vet(fixed.map_or(u32::MAX - 1, |f| f.id)) {
             return Ok(None);
         }
         if let Some(owner) = self.group_owner(provider, claim) {
@@ -179,7 +197,7 @@ impl Engine {
                 if given.collided {
                     self.collision(provider, name, Some(format!("gid {} is not the first candidate", given.id)));
                 }
-                Ok(vet(given.id).then_some(given.id))
+                Ok((vet(given.id) && exists(given.id)).then_some(given.id))
             }
             Err(d) if d.reason == Reason::NoId => {
                 self.collision(provider, name, d.detail);

@@ -2,8 +2,9 @@
 
 use super::{Caller, Engine, local};
 use crate::audit::{Event, Outcome};
-use crate::model::{Denied, PersonKey};
-use crate::registry::RegistryError;
+use crate::model::{Denied, Method, PersonKey, Unavailable};
+use crate::provider::Who;
+use crate::registry::{Change, Followed, Postgres, RegistryError};
 use crate::store::{GivenId, IdKind, Source, StoreError};
 use gpuhub_common::entry;
 use gpuhub_common::local::LocalAccounts;
@@ -18,8 +19,6 @@ use std::time::Duration;
 
 /// How often a box asks the registry what changed.
 const FOLLOW_EVERY: Duration = Duration::from_secs(10);
-/// Transactions may end in another order than they got their numbers in: so many are read again.
-const OVERLAP: i64 = 1000;
 /// How many ids are told to a new registry at once.
 const REGISTER: u32 = 500;
 
@@ -34,6 +33,7 @@ impl Engine {
             IdmapCall::Import(i) if !i.dry_run => Some(format!("idmap import of {} ids", i.rows.len())),
             IdmapCall::Import(_) | IdmapCall::List(_) | IdmapCall::Check(_) => None,
         };
+        let sets = matches!(call, IdmapCall::Set(_));
         let answer = match call {
             IdmapCall::Set(new) => self.set_id(new).await,
             IdmapCall::Move(rename) => self.move_ids(rename).await,
@@ -44,7 +44,12 @@ impl Engine {
         if let Some(what) = what {
             let done = matches!(answer, Ok(IdmapReply::Changed(_)));
             let (result, reason) = if done { (Outcome::Ok, "ok") } else { (Outcome::Denied, "refused") };
-            let by = format!("{what} by uid {} on {}", caller.uid, caller.listener);
+            let before = match &answer {
+                Ok(IdmapReply::Changed(changes)) if sets => changes.first().and_then(|c| c.old),
+                _ => None,
+            };
+            let before = before.map(|id| format!(", which was {id},")).unwrap_or_default();
+            let by = format!("{what}{before} by uid {} on {}", caller.uid, caller.listener);
             self.audit.log(Event { result, reason, detail: Some(by), ..Event::ok("admin") });
         }
         answer.unwrap_or_else(IdmapReply::Refused)
@@ -96,10 +101,30 @@ impl Engine {
         let Some(id) = self.store.id_of(IdKind::User, &rename.old).map_err(text)? else {
             return Err(format!("{} has no id.", rename.old));
         };
+        self.lets_go(&rename.old).await?;
         self.rename("idmap", &rename.old, new.as_str()).await.map_err(|d| why(&d))?;
         self.publishing.publish().await;
         let change = IdChange { kind: IdSpace::User, name: rename.new, old: Some(id), new: id };
         Ok(IdmapReply::Changed(vec![change]))
+    }
+
+    /// Whoever is called `old` by her directory would be called so again at the next lookup.
+    async fn lets_go(&self, old: &str) -> Result<(), String> {
+        let Some(known) = self.store.person(old).map_err(text)?.filter(|k| !k.gone) else { return Ok(()) };
+        let Some(directory) = self.provider(&known.provider).filter(|p| p.method() == Method::Password) else {
+            return Ok(());
+        };
+        let name = UserName::new(old).map_err(|e| format!("The name {e}."))?;
+        match directory.look_up(Who::Name(&name)).await {
+            Ok(Some(person)) if person.key == known.key => Err(format!(
+                "The directory {} still calls her {old}. Rename her there: that is followed by itself.",
+                directory.name()
+            )),
+            Ok(_) => Ok(()),
+            Err(Unavailable(why)) => {
+                Err(format!("Whether her directory still calls her {old} cannot be known: {why}."))
+            }
+        }
     }
 
     fn list_ids(&self, query: IdQuery) -> Answer {
@@ -289,22 +314,38 @@ impl Engine {
         for given in self.store.unregistered_ids(REGISTER).unwrap_or_default() {
             self.register(&given).await?;
         }
-        let known = self.store.registry_serial().unwrap_or(0);
-        let mut from = (known - OVERLAP).max(0);
+        self.catch_up(registry).await
+    }
+
+    /// Takes over what others changed since the last time.
+    async fn catch_up(&self, registry: &Postgres) -> Result<(), RegistryError> {
+        let mut known = self.store.registry_serial().unwrap_or(0);
         loop {
-            let changes = registry.changes(from).await?;
-            let Some(last) = changes.last().map(|c| c.serial) else { return Ok(()) };
+            // The last known one is asked for, too: where it is not there, this is another registry, or an
+            // older state of it, and all of it is new.
+            let mut changes = registry.changes(known).await?;
+            if known > 0 && changes.first().map(serial_of) != Some(known) {
+                known = 0;
+                changes = registry.changes(known).await?;
+            }
+            let Some(last) = changes.last().map(serial_of).filter(|last| *last > known) else { return Ok(()) };
             let mut changed = false;
-            for change in changes {
-                changed |= self.take_over(&change.given);
+            for change in changes.iter().filter(|c| serial_of(c) > known) {
+                match change {
+                    Ok(change) => changed |= self.take_over(change),
+                    Err((n, why)) => {
+                        let detail = format!("change {n} of the registry is not followed: {why}");
+                        self.audit_refused("registry", "", "illegal-change", Some(detail));
+                    }
+                }
             }
             if changed {
                 self.publishing.publish().await;
             }
-            if last > known {
-                let _ = self.store.set_registry_serial(last);
+            if self.store.set_registry_serial(last).is_err() {
+                return Ok(());
             }
-            from = last;
+            known = last;
         }
     }
 
@@ -348,46 +389,58 @@ impl Engine {
     }
 
     /// An id or a name that was changed elsewhere, of somebody who is known here. Whether it is news.
-    fn take_over(&self, theirs: &GivenId) -> bool {
-        if theirs.retired_at.is_some() {
-            return false;
-        }
-        let mut news = false;
-        let legal = local::read()
-            .map_err(|d| why(&d))
-            .and_then(|local| vet(theirs.kind, theirs.name.trim_start_matches('~'), theirs.id, &local));
-        let ours = self.store.name_of_id(theirs.kind, theirs.id).ok().flatten();
-        if let Some(old) = ours.filter(|old| *old != theirs.name) {
-            let done = legal.is_ok() && self.store.rename(&[theirs.kind], &old, &theirs.name).unwrap_or(false);
-            self.followed(theirs, done, &format!("was {old}"));
-            news |= done;
-        }
-        let ours = self.store.id_of(theirs.kind, &theirs.name).ok().flatten();
-        // Nothing but the administrator's word takes an id from somebody who has files with it.
-        if let Some(old) = ours.filter(|old| *old != theirs.id && theirs.source == Source::Override) {
-            let names = [(theirs.kind, theirs.name.as_str())];
-            let changed =
-                legal.is_ok() && matches!(self.store.change_id(&names, theirs.id, theirs.source, true), Ok(None));
-            self.followed(theirs, changed, &format!("had the id {old}"));
-            news |= changed;
-        }
-        news
+    fn take_over(&self, change: &Change) -> bool {
+        let Change { kind, id, name, was, .. } = change;
+        let legal = || {
+            let local = local::read().map_err(|d| why(&d))?;
+            vet(*kind, name.trim_start_matches('~'), *id, &local)
+        };
+        let (before, done) = match was {
+            // Only of whoever has the id under that name: to a box that gave it to somebody else, before it
+            // had a registry, this is no news of hers.
+            Some(was) => {
+                let ours = self.store.name_of_id(*kind, *id).ok().flatten();
+                if ours.as_deref() != Some(was) {
+                    return false;
+                }
+                let renamed = legal().is_ok_and(|()| self.store.rename(&[*kind], was, name).unwrap_or(false));
+                (format!("was {was}"), renamed)
+            }
+            None => {
+                let Some(old) = self.store.id_of(*kind, name).ok().flatten().filter(|old| old != id) else {
+                    return false;
+                };
+                let names = [(*kind, name.as_str())];
+                let set = || matches!(self.store.change_id(&names, *id, Source::Override, true), Ok(None));
+                (format!("had the id {old}"), legal().is_ok_and(|()| set()))
+            }
+        };
+        self.followed(change, done, &before);
+        done
     }
 
-    fn followed(&self, theirs: &GivenId, done: bool, before: &str) {
+    fn followed(&self, change: &Change, done: bool, before: &str) {
+        let (kind, id) = (change.kind.as_str(), change.id);
         if !done {
-            let detail = format!("the registry gives {} id {}; {before} here", theirs.kind.as_str(), theirs.id);
-            return self.audit_refused("registry", &theirs.name, "id-collision", Some(detail));
+            let detail = format!("the registry gives {kind} id {id}; {before} here");
+            return self.audit_refused("registry", &change.name, "id-collision", Some(detail));
         }
         self.audit.log(Event {
             event: "id-changed",
             result: Outcome::Ok,
             backend: Some("registry".into()),
-            user: Some(theirs.name.clone()),
+            user: Some(change.name.clone()),
             reason: "ok",
-            detail: Some(format!("{} id {}; {before}", theirs.kind.as_str(), theirs.id)),
+            detail: Some(format!("{kind} id {id}; {before}")),
             ..Event::default()
         });
+    }
+}
+
+fn serial_of(change: &Followed) -> i64 {
+    match change {
+        Ok(change) => change.serial,
+        Err((serial, _)) => *serial,
     }
 }
 

@@ -32,6 +32,7 @@ pub use turns::Asker;
 use crate::audit::{Audit, Event};
 use crate::config::{Access, People, Services};
 use crate::idmap::Idmap;
+use crate::machine::Mapped;
 use crate::model::GroupClaim;
 use crate::provider::Provider;
 use crate::publish::Publishing;
@@ -65,6 +66,8 @@ pub struct Rules {
     pub access: Access,
     /// `[services]`
     pub services: Services,
+    /// The ids that exist here.
+    pub mapped: Mapped,
 }
 
 /// Everything that decides. Shared by all connections.

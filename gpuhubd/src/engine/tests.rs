@@ -407,6 +407,32 @@ async fn local_groups_come_and_go_in_the_snapshot_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ids_that_do_not_exist_in_this_user_namespace_are_nobody_s() {
+    let root = std::env::temp_dir().join(format!("gpuhub-engine-unmapped-{}", std::process::id()));
+    std::fs::create_dir_all(root.join("proc/self")).unwrap();
+    for file in ["uid_map", "gid_map"] {
+        std::fs::write(root.join("proc/self").join(file), "0 100000 65534\n1000000000 1000000000 1000000000\n")
+            .unwrap();
+    }
+    let b = a_box_with("unmapped", Rules { mapped: crate::machine::Mapped::read(&root), ..Rules::default() });
+    std::fs::remove_dir_all(&root).unwrap();
+    let of = |uid: u32, gid: Option<u32>| Person {
+        uid: Some(uid.into()),
+        gid: gid.map(Into::into),
+        ..person("corp", "alice", "1", &[("near", Some(5000)), ("far", Some(70_000))])
+    };
+    for far in [of(70_000, None), of(20_001, Some(70_000))] {
+        let denied = b.engine.absorb(&far).await.unwrap_err();
+        assert_eq!(denied.reason, Reason::EntryRefused);
+        assert!(denied.detail.unwrap().contains("70000 does not exist"));
+    }
+    assert_eq!(b.engine.store.id_of(IdKind::User, "alice").unwrap(), None, "none is recorded for it");
+    let (alice, _) = b.engine.absorb(&of(20_001, None)).await.unwrap();
+    assert_eq!(alice.uid, 20_001);
+    assert_eq!(b.engine.store.gids_of("alice").unwrap(), [5000]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_s_own_group_has_a_name_of_power() {
     let b = a_box("own-power");
     let docker = b.engine.absorb(&person("corp", "docker", "1", &[])).await.unwrap().0;
@@ -430,6 +456,12 @@ async fn an_own_group_is_renumbered_and_renamed_with_its_person_alone() {
     assert!(matches!(b.engine.idmap(&caller, moved).await, IdmapReply::Changed(_)));
     let franca = b.engine.absorb(&person("corp", "franca", "2", &[])).await.unwrap().0;
     assert_eq!((franca.uid, franca.gid), (frank.uid, frank.gid));
+    // Nobody is renamed whose directory would rename her back.
+    b.corp.people.lock().unwrap().push(person("corp", "franca", "2", &[]));
+    let back = || IdmapCall::Move(Rename { old: "franca".into(), new: "frances".into() });
+    let refused = b.engine.idmap(&caller, back()).await;
+    assert!(matches!(&refused, IdmapReply::Refused(why) if why.contains("still calls her franca")), "{refused:?}");
+    b.corp.people.lock().unwrap().clear();
     // By an import, too, her own group goes along.
     let row = IdRow {
         kind: IdSpace::User,

@@ -1,6 +1,6 @@
 //! Which number somebody gets. In this order: what the administrator set, what the directory
-//! fixes (an attribute, a claim, or a SID), a deterministic candidate with probing. It is recorded in the store, in the fleet's
-//! registry if there is one, and never given to another name.
+//! fixes (an attribute, a claim, or a SID), a deterministic candidate with probing. It is recorded in the
+//! store, in the fleet's registry if there is one, and never given to another name.
 //!
 //! A candidate depends only on the configured range, the kind and the name, so boxes that never
 //! met agree except where a collision decides. A collision is recorded with the id, so that it is

@@ -12,7 +12,7 @@ mod tls;
 pub use postgres::Postgres;
 
 use crate::model::{Denied, PersonKey, Reason};
-use crate::store::{GivenId, IdKind, Source};
+use crate::store::{IdKind, Source};
 use std::fmt;
 
 /// What somebody asks an id for.
@@ -85,11 +85,20 @@ impl From<RegistryError> for Denied {
     }
 }
 
-/// A row of the registry, and where it stands among all changes.
+/// What every box has to follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The row as it is now.
-    pub given: GivenId,
-    /// Grows with every change.
+    /// Which change it was: from 1 on, without a gap.
     pub serial: i64,
+    /// User or group.
+    pub kind: IdKind,
+    /// The id.
+    pub id: u32,
+    /// Whose it is from then on.
+    pub name: String,
+    /// Its owner's name before; none: the administrator gave the name this id.
+    pub was: Option<String>,
 }
+
+/// A change, or the number of one that no registry of ours would have, and why it cannot be followed.
+pub type Followed = Result<Change, (i64, String)>;

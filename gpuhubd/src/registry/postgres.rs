@@ -2,7 +2,7 @@
 //! answer is late.
 
 use super::tls::Tls;
-use super::{Change, Claim, Claimed, RegistryError};
+use super::{Change, Claim, Claimed, Followed, RegistryError};
 use crate::model::PersonKey;
 use crate::store::{GivenId, IdKind, Source};
 use gpuhub_common::secret::Secret;
@@ -192,16 +192,13 @@ impl Postgres {
         row.map(|r| Ok((get(&r, 0)?, get(&r, 1)?))).transpose()
     }
 
-    /// Rows that changed behind `serial`, in order; some of them may be known already.
-    pub async fn changes(&self, serial: i64) -> Result<Vec<Change>, RegistryError> {
+    /// The changes from number `serial` on, in order; not all of them at once.
+    pub async fn changes(&self, serial: i64) -> Result<Vec<Followed>, RegistryError> {
         let rows = self
             .ask(|c| async move {
-                c.query(
-                    "SELECT kind, id, name, source, probes, extract(epoch FROM retired_at)::bigint, serial
-                     FROM gpuhub_ids WHERE serial > $1 ORDER BY serial LIMIT $2",
-                    &[&serial, &FOLLOW],
-                )
-                .await
+                let sql = "SELECT serial, kind, id, name, was FROM gpuhub_changes
+                           WHERE serial >= $1 ORDER BY serial LIMIT $2";
+                c.query(sql, &[&serial, &FOLLOW]).await
             })
             .await?;
         rows.iter().map(change).collect()
@@ -337,18 +334,13 @@ async fn prepare(client: &Client) -> Result<(), String> {
     }
 }
 
-fn change(row: &Row) -> Result<Change, RegistryError> {
-    let (kind, source): (String, String) = (get(row, 0)?, get(row, 3)?);
-    Ok(Change {
-        given: GivenId {
-            kind: IdKind::parse(&kind).ok_or_else(|| broken("an unknown kind"))?,
-            id: legal_id(get(row, 1)?)?,
-            name: get(row, 2)?,
-            source: Source::parse(&source).ok_or_else(|| broken("an unknown source"))?,
-            probes: u32::try_from(get::<i32>(row, 4)?).unwrap_or(0),
-            retired_at: get(row, 5)?,
-        },
-        serial: get(row, 6)?,
+fn change(row: &Row) -> Result<Followed, RegistryError> {
+    let (serial, name, was) = (get(row, 0)?, get(row, 3)?, get(row, 4)?);
+    let (kind, id): (String, i64) = (get(row, 1)?, get(row, 2)?);
+    Ok(match (IdKind::parse(&kind), legal_id(id)) {
+        (Some(kind), Ok(id)) => Ok(Change { serial, kind, id, name, was }),
+        (None, _) => Err((serial, format!("{name}: no kind of id is called {kind:?}"))),
+        (_, Err(e)) => Err((serial, format!("{name}: {e}"))),
     })
 }
 

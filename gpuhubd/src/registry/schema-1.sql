@@ -3,13 +3,9 @@
 --
 --     psql -d gpuhub -f /usr/share/gpuhub/registry.sql
 --     GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO gpuhub;
---     GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO gpuhub;
 
 CREATE TABLE gpuhub_registry (version INTEGER NOT NULL);
 INSERT INTO gpuhub_registry VALUES (1);
-
--- Grows with every change of an id, so that boxes can follow.
-CREATE SEQUENCE gpuhub_serial;
 
 -- Every id ever given. No row is ever deleted, and no id is ever given to another name.
 CREATE TABLE gpuhub_ids (
@@ -20,11 +16,30 @@ CREATE TABLE gpuhub_ids (
     probes     INTEGER NOT NULL DEFAULT 0,
     given_at   TIMESTAMPTZ NOT NULL DEFAULT now(),
     retired_at TIMESTAMPTZ,
-    serial     BIGINT NOT NULL DEFAULT nextval('gpuhub_serial'),
     PRIMARY KEY (kind, id)
 );
 CREATE UNIQUE INDEX gpuhub_ids_by_name ON gpuhub_ids (kind, name) WHERE retired_at IS NULL;
-CREATE INDEX gpuhub_ids_by_serial ON gpuhub_ids (serial);
+
+-- What every box has to follow, from 1 on without a gap: an id that the administrator gave a name
+-- (was is NULL), or the name that took the place of another one.
+CREATE TABLE gpuhub_changes (
+    serial BIGINT PRIMARY KEY,
+    kind   TEXT NOT NULL,
+    id     BIGINT NOT NULL,
+    name   TEXT NOT NULL,
+    was    TEXT
+);
+
+-- Whoever changes something waits for the one before: so the numbers become visible in their order, and
+-- no two of them wait for each other.
+CREATE FUNCTION gpuhub_changing() RETURNS VOID LANGUAGE sql AS $$
+    SELECT pg_advisory_xact_lock(7309454)
+$$;
+
+CREATE FUNCTION gpuhub_changed(p_kind TEXT, p_id BIGINT, p_name TEXT, p_was TEXT) RETURNS VOID LANGUAGE sql AS $$
+    INSERT INTO gpuhub_changes
+        SELECT coalesce(max(serial), 0) + 1, p_kind, p_id, p_name, p_was FROM gpuhub_changes
+$$;
 
 -- Which person, by her key, a name belongs to.
 CREATE TABLE gpuhub_bindings (
@@ -142,6 +157,7 @@ DECLARE
     v_owner TEXT;
     v_group TEXT;
 BEGIN
+    PERFORM gpuhub_changing();
     FOR n IN 1..array_length(p_kinds, 1) LOOP
         FOR v_group IN SELECT g.name FROM gpuhub_ids u JOIN gpuhub_ids g ON g.kind = 'group' AND g.id = u.id
                 WHERE p_kinds[n] = 'user' AND u.kind = 'user' AND u.name = p_names[n] AND u.retired_at IS NULL
@@ -153,15 +169,19 @@ BEGIN
         END LOOP;
     END LOOP;
     FOR n IN 1..array_length(p_kinds, 1) LOOP
-        UPDATE gpuhub_ids SET retired_at = now(), serial = nextval('gpuhub_serial')
+        UPDATE gpuhub_ids SET retired_at = now()
             WHERE kind = p_kinds[n] AND name = p_names[n] AND id <> p_id AND retired_at IS NULL;
         INSERT INTO gpuhub_ids (kind, id, name, source) VALUES (p_kinds[n], p_id, p_names[n], p_source)
             ON CONFLICT (kind, id) DO UPDATE
-                SET retired_at = NULL, source = p_source, serial = nextval('gpuhub_serial')
+                SET retired_at = NULL, source = p_source
                 WHERE gpuhub_ids.name = p_names[n];
         SELECT name INTO v_owner FROM gpuhub_ids WHERE kind = p_kinds[n] AND id = p_id;
         IF v_owner <> p_names[n] THEN
             RAISE EXCEPTION 'the % id % belongs to %', p_kinds[n], p_id, v_owner USING ERRCODE = 'GH003';
+        END IF;
+        -- Nothing but the administrator's word takes an id from somebody who has files with it.
+        IF p_source = 'override' THEN
+            PERFORM gpuhub_changed(p_kinds[n], p_id, p_names[n], NULL);
         END IF;
     END LOOP;
 END $$;
@@ -169,7 +189,10 @@ END $$;
 -- Gives what p_old has to the name p_new; GH003 if that has something already, but for the uid
 -- p_id: then it was done before, and the answer was lost.
 CREATE FUNCTION gpuhub_move(p_kinds TEXT[], p_old TEXT, p_new TEXT, p_id BIGINT) RETURNS VOID LANGUAGE plpgsql AS $$
+DECLARE
+    v_moved RECORD;
 BEGIN
+    PERFORM gpuhub_changing();
     IF EXISTS (SELECT 1 FROM gpuhub_ids
             WHERE kind = 'user' AND id = p_id AND name = p_new AND retired_at IS NULL) THEN
         RETURN;
@@ -180,11 +203,13 @@ BEGIN
         OR ('user' = ANY (p_kinds) AND EXISTS (SELECT 1 FROM gpuhub_bindings WHERE name = p_new)) THEN
         RAISE EXCEPTION 'the name % is taken', p_new USING ERRCODE = 'GH003';
     END IF;
-    UPDATE gpuhub_ids SET name = p_new, serial = nextval('gpuhub_serial') WHERE kind = ANY (p_kinds) AND name = p_old;
+    FOR v_moved IN UPDATE gpuhub_ids SET name = p_new WHERE kind = ANY (p_kinds) AND name = p_old
+            RETURNING kind, id LOOP
+        PERFORM gpuhub_changed(v_moved.kind, v_moved.id, p_new, p_old);
+    END LOOP;
     IF 'user' = ANY (p_kinds) THEN
         UPDATE gpuhub_bindings SET name = p_new WHERE name = p_old;
-        -- The group of her own that has no name, since another group has hers.
-        UPDATE gpuhub_ids SET name = '~' || p_new, serial = nextval('gpuhub_serial')
-            WHERE kind = 'group' AND name = '~' || p_old;
+        -- The group of her own that has no name, since another group has hers: boxes know that it goes along.
+        UPDATE gpuhub_ids SET name = '~' || p_new WHERE kind = 'group' AND name = '~' || p_old;
     END IF;
 END $$;

@@ -169,8 +169,8 @@ impl Store {
     }
 
     /// Gives every one of `names` the id `id`, whatever they had; what they had is retired. A user's
-    /// group of her own goes with her. The people and groups that are served get it too. The other name that has or had the id for one
-    /// of them, and nothing changes, if there is one.
+    /// group of her own goes with her. The people and groups that are served get it too. The other name
+    /// that has or had the id for one of them, and nothing changes, if there is one.
     pub fn change_id(
         &self,
         names: &[(IdKind, &str)],

@@ -78,6 +78,12 @@ fn two_boxes_and_one_registry() {
     assert_eq!((user(&a, "alice").uid, user(&a, "alice").gid), (70_001, 70_001));
     until("alice on b", &b, || user(&b, "alice").uid == 70_001 && user(&b, "alice").gid == 70_001);
     b.audited(&["id-changed", "alice"]);
+    let again = idmap(&b, IdmapCall::Move(Rename { old: "alice".into(), new: "alicia".into() }));
+    assert!(matches!(&again, IdmapReply::Refused(why) if why.contains("still calls her")), "{again:?}");
+    for broker in [&a, &b] {
+        let gone = Call::Admin(Admin::UserDel(NameQuery { name: "alice".into() }));
+        assert!(matches!(broker.client().call(gone, T).unwrap(), AdminReply::Done(_)));
+    }
     let renamed = idmap(&b, IdmapCall::Move(Rename { old: "alice".into(), new: "alicia".into() }));
     assert!(matches!(renamed, IdmapReply::Changed(_)), "{renamed:?}");
     until("alicia on a", &a, || rows(&a, Some("alicia")).iter().any(|r| r.id == 70_001));
@@ -91,6 +97,39 @@ fn two_boxes_and_one_registry() {
     assert_eq!(rows(&b, Some("alicia")).len(), 4, "two in use, two retired");
     server.launch();
     until("bob", &b, || matches!(add(&b, "bob", None), AdminReply::Done(_)));
+}
+
+#[test]
+fn what_is_followed_whatever_else_the_registry_says() {
+    let server = Server::start();
+    let (a, b) = (Broker::start("follow-a", &config(&server)), Broker::start("follow-b", &config(&server)));
+    for broker in [&a, &b] {
+        added(broker, "alice");
+        added(broker, "bob");
+    }
+    let follow = |name: &str, id| {
+        let changed = idmap(&a, set(IdSpace::User, name, id));
+        assert!(matches!(&changed, IdmapReply::Changed(_)), "{changed:?}");
+        until(name, &b, || user(&b, name).uid == id);
+    };
+    let insert = |values: &str| {
+        server.sql(&format!("INSERT INTO gpuhub_changes SELECT max(serial) + 1, {values} FROM gpuhub_changes"));
+    };
+    follow("alice", 70_001);
+    // What no broker would write stops nothing that comes behind it.
+    insert("'user', 0, 'alice', NULL");
+    insert("'printer', 70002, 'alice', NULL");
+    follow("alice", 70_003);
+    b.audited(&["illegal-change"]);
+    assert_eq!(user(&b, "alice").uid, 70_003);
+    // A name took another's place there; here the id is somebody else's, who keeps her name.
+    insert("'user', 70003, 'carol', 'dave'");
+    follow("bob", 70_004);
+    assert_eq!(user(&b, "alice").uid, 70_003);
+    assert_eq!(rows(&b, Some("carol")), []);
+    // An older state of the registry was brought back: what it says from then on is followed.
+    server.sql("DELETE FROM gpuhub_changes");
+    follow("bob", 70_005);
 }
 
 #[test]

@@ -293,22 +293,30 @@ async fn fixed_ids_overrides_and_renames() {
     assert_eq!(moved.id, 6000, "the administrator's word counts more than the directory's");
     let e = registry.set(&[(IdKind::User, "bob")], 5000, Source::Override).await.unwrap_err();
     assert!(matches!(e, RegistryError::Collision(_)), "alice had it: {e}");
-    let changes = registry.changes(0).await.unwrap();
-    let rows: Vec<_> = changes.iter().map(|c| (c.given.id, c.given.retired_at.is_some())).collect();
-    assert_eq!(rows, [(5000, true), (6000, false)]);
+    let changes = |from| {
+        let registry = &registry;
+        async move {
+            let all = registry.changes(from).await.unwrap().into_iter().map(Result::unwrap);
+            all.map(|c| (c.serial, c.id, c.name, c.was)).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(changes(0).await, [(1, 6000, "alice".into(), None)], "what nobody changed is not to be followed");
 
     assert!(a.idmap.rename_user("nobody", "somebody").await.unwrap(), "nothing to do");
     registry.rename(&[IdKind::User], "alice", "alicia", Some(6000)).await.unwrap();
     registry.rename(&[IdKind::User], "alice", "alicia", Some(6000)).await.unwrap(); // its answer was lost
     assert_eq!(registry.binding("alicia").await.unwrap(), Some(("corp".into(), "alice".into())));
     assert_eq!(registry.binding("alice").await.unwrap(), None);
-    assert_eq!(registry.changes(changes[1].serial).await.unwrap().len(), 2, "both ids of hers");
+    let was = |name: &str| Some(name.to_owned());
+    let moved = changes(2).await;
+    assert_eq!(moved, [(2, 5000, "alicia".into(), was("alice")), (3, 6000, "alicia".into(), was("alice"))]);
     a.first_login("carol").await.unwrap();
     let e = registry.rename(&[IdKind::User], "alicia", "carol", Some(6000)).await.unwrap_err();
     assert!(matches!(e, RegistryError::Collision(_)), "{e}");
     // Her own group goes with her, whoever asks.
     registry.set(&[(IdKind::User, "carol")], 7000, Source::Override).await.unwrap();
     assert_eq!(registry.id_of(IdKind::Group, "carol").await.unwrap(), Some(7000));
+    assert_eq!(changes(4).await.len(), 2, "and boxes are told of both");
 }
 
 #[tokio::test(flavor = "multi_thread")]
