@@ -59,6 +59,55 @@ fn until(what: &str, broker: &Broker, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// A thousand in every run; as many as GPUHUB_FIRST_LOGINS says by hand.
+#[test]
+fn first_logins_over_eight_brokers() {
+    const BROKERS: usize = 8;
+    let names: usize = std::env::var("GPUHUB_FIRST_LOGINS").map_or(1_000, |n| n.parse().unwrap());
+    let server = Server::start();
+    // Of the range a third will be used: every third candidate is taken.
+    let range = format!("uid_range = [100000, {}]\n", 100_000 + 3 * names);
+    let config = config(&server).replace("[ids]\n", &format!("[ids]\n{range}"));
+    let brokers: Vec<Broker> = (0..BROKERS).map(|n| Broker::start(&format!("eight-{n}"), &config)).collect();
+    // Each name comes to two brokers at about the same time, each broker has four clients.
+    std::thread::scope(|scope| {
+        for (b, broker) in brokers.iter().enumerate() {
+            for task in 0..4 {
+                scope.spawn(move || {
+                    for n in (task..names).step_by(4).filter(|n| n / 4 % 4 == b % 4) {
+                        let start = Instant::now();
+                        loop {
+                            match add(broker, &format!("user{n}"), None) {
+                                AdminReply::Done(_) => break,
+                                // A loaded machine may let a deadline pass; nothing else is forgiven.
+                                AdminReply::Refused(why) if why.contains("registry-unavailable") => {}
+                                other => panic!("{other:?}"),
+                            }
+                            assert!(start.elapsed() < Duration::from_secs(60), "user{n}");
+                            std::thread::sleep(Duration::from_millis(300));
+                        }
+                    }
+                });
+            }
+        }
+    });
+    let mut ids = std::collections::HashMap::new();
+    let mut answers = 0;
+    for (b, broker) in brokers.iter().enumerate() {
+        for n in (0..names).filter(|n| n / 4 % 4 == b % 4) {
+            let entry = user(broker, &format!("user{n}"));
+            assert_eq!(entry.gid, entry.uid);
+            let owner = *ids.entry(entry.uid).or_insert(n);
+            assert_eq!(owner, n, "two names have the id {}", entry.uid);
+            answers += 1;
+        }
+    }
+    assert_eq!((ids.len(), answers), (names, 2 * names), "one id each, on whichever broker");
+    let count =
+        server.sql("SELECT count(*), count(DISTINCT id), count(DISTINCT name) FROM gpuhub_ids WHERE kind = 'user'");
+    assert_eq!(count, format!("{names}|{names}|{names}"));
+}
+
 #[test]
 fn two_boxes_and_one_registry() {
     let mut server = Server::start();
