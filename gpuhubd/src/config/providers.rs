@@ -1,5 +1,6 @@
 //! `[[provider]]`: directories and identity providers.
 
+use super::ldap::LdapConfig;
 use super::values::{ConfigError, DurationText, SecretFile, Source};
 use serde::Deserialize;
 use std::ops::Range;
@@ -31,106 +32,13 @@ impl ProviderConfig {
     }
 }
 
-const fn seconds(n: u64) -> DurationText {
+pub(super) const fn seconds(n: u64) -> DurationText {
     DurationText(Duration::from_secs(n))
 }
 
-/// An LDAP directory with RFC 2307 entries.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LdapConfig {
-    /// Name in the audit log.
-    pub name: String,
-    /// `ldaps://host[:port]`, `ldap://host[:port]` or `ldapi://…`, asked in order.
-    pub urls: Vec<String>,
-    /// StartTLS (RFC 4511 §4.14) on ldap://.
-    #[serde(default)]
-    pub start_tls: bool,
-    /// ldap:// without TLS: passwords travel readable.
-    #[serde(default)]
-    pub allow_plaintext: bool,
-    /// PEM file added to the system's CA store.
-    pub ca_file: Option<String>,
-    /// Search base.
-    pub base: String,
-    /// Where people are; absent: `base`.
-    pub user_base: Option<String>,
-    /// Where groups are; absent: `base`.
-    pub group_base: Option<String>,
-    /// Who searches; absent: anonymous.
-    pub bind_dn: Option<String>,
-    /// The password of `bind_dn`.
-    pub bind_password_file: Option<SecretFile>,
-    /// Which ids its people and groups have.
-    #[serde(default)]
-    pub ids: LdapIds,
-    /// To connect, TLS included.
-    #[serde(default = "three")]
-    pub connect_timeout: DurationText,
-    /// For each operation.
-    #[serde(default = "five")]
-    pub timeout: DurationText,
-    /// How long an answer is served before it is asked for again.
-    #[serde(default = "ten_minutes")]
-    pub cache_ttl: DurationText,
-}
-
-/// See [`LdapConfig::ids`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LdapIds {
-    /// uidNumber and gidNumber (RFC 2307).
-    #[default]
-    Attributes,
-    /// Computed from objectSid and primaryGroupID, as sssd does.
-    Sid,
-}
-
-fn three() -> DurationText {
-    seconds(3)
-}
-fn five() -> DurationText {
-    seconds(5)
-}
 fn ten() -> DurationText {
     seconds(10)
 }
-fn ten_minutes() -> DurationText {
-    seconds(600)
-}
-
-impl LdapConfig {
-    fn check(&self, source: &Source<'_>, span: &Range<usize>) -> Result<(), ConfigError> {
-        let bad = |what: &str, remedy: &str| Err(source.at(span, &format!("provider {}: {what}", self.name), remedy));
-        if self.urls.is_empty() {
-            return bad("no urls", "Write urls = [\"ldaps://ldap.example.org\"].");
-        }
-        for url in &self.urls {
-            let scheme = url.split("://").next().unwrap_or_default();
-            match scheme {
-                "ldaps" | "ldapi" => {}
-                "ldap" if self.start_tls || self.allow_plaintext => {}
-                "ldap" => {
-                    return bad(
-                        "ldap:// would send passwords readable over the network",
-                        "Write start_tls = true, or use ldaps://, or accept it with allow_plaintext = true.",
-                    );
-                }
-                _ => {
-                    return bad(
-                        "a url is not ldaps://, ldap:// or ldapi://",
-                        "Write urls = [\"ldaps://ldap.example.org\"].",
-                    );
-                }
-            }
-        }
-        if self.bind_dn.is_some() != self.bind_password_file.is_some() {
-            return bad("bind_dn and bind_password_file go together", "Give both, or neither for anonymous searches.");
-        }
-        check_ca(self.ca_file.as_deref()).or_else(|what| bad(&what, "Give a PEM file that the broker can read."))
-    }
-}
-
 /// An OpenID Connect provider with the device grant (RFC 8628).
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -257,7 +165,7 @@ impl OidcConfig {
     }
 }
 
-fn check_ca(path: Option<&str>) -> Result<(), String> {
+pub(super) fn check_ca(path: Option<&str>) -> Result<(), String> {
     let Some(path) = path else { return Ok(()) };
     let pem = std::fs::read(path).map_err(|e| format!("ca_file {path} cannot be read: {e}"))?;
     if crate::tls::certificates(&pem).is_empty() {

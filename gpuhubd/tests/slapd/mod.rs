@@ -31,6 +31,17 @@ impl Slapd {
     }
 
     pub fn with(entries: &str) -> Self {
+        Self::with_schema("/etc/ldap/schema/nis.schema", entries)
+    }
+
+    /// With groups of DNs, from [`ENTRIES_BIS`].
+    pub fn start_bis() -> Self {
+        let schema = Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("tests/slapd/rfc2307bis.schema");
+        Self::with_schema(schema.to_str().unwrap(), ENTRIES_BIS)
+    }
+
+    /// `schema`: the file that says what a posixGroup is.
+    fn with_schema(schema: &str, entries: &str) -> Self {
         // The directory is removed in our own Drop, after the server has gone.
         let scratch = Scratch::new();
         let dir = scratch.0.clone();
@@ -40,7 +51,7 @@ impl Slapd {
         make_ca(&slapd.dir, "ca");
         make_certificate(&slapd.dir, "ca", "server", "DNS:localhost,IP:127.0.0.1", Valid::Now);
         fs::create_dir(slapd.dir.join("db")).unwrap();
-        fs::write(slapd.path("slapd.conf"), configuration(&slapd.dir)).unwrap();
+        fs::write(slapd.path("slapd.conf"), configuration(&slapd.dir, schema)).unwrap();
         fs::write(slapd.path("data.ldif"), entries).unwrap();
         run(Command::new("/usr/sbin/slapadd").args([
             "-q",
@@ -122,7 +133,7 @@ impl Drop for Slapd {
     }
 }
 
-fn configuration(dir: &Path) -> String {
+fn configuration(dir: &Path, schema: &str) -> String {
     let d = dir.display();
     format!(
         "modulepath /usr/lib/ldap
@@ -131,7 +142,7 @@ moduleload ppolicy
 moduleload argon2
 include /etc/ldap/schema/core.schema
 include /etc/ldap/schema/cosine.schema
-include /etc/ldap/schema/nis.schema
+include {schema}
 include /etc/ldap/schema/inetorgperson.schema
 # Active Directory's objectSid and primaryGroupID, as it defines them.
 attributetype ( 1.2.840.113556.1.4.146 NAME 'objectSid' EQUALITY octetStringMatch
@@ -160,3 +171,6 @@ ppolicy_use_lockout
 
 /// People with every trouble that the tests are about. Their password is `pw-` and the name.
 pub const ENTRIES: &str = include_str!("entries.ldif");
+
+/// Groups of people and of groups.
+pub const ENTRIES_BIS: &str = include_str!("entries-bis.ldif");

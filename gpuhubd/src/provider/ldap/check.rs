@@ -3,7 +3,7 @@
 
 use super::directory::{Directory, Failure};
 use super::link::{Link, Query};
-use super::schema;
+use super::schema::Schema;
 use super::trouble::Trouble;
 use crate::finding::Finding;
 use chrono::DateTime;
@@ -11,16 +11,19 @@ use ldap3::Scope;
 use rustls::CertificateError;
 
 /// Every server, asked in turn, those that seem down too.
-pub(super) async fn findings(directory: &Directory, user_base: &str) -> Vec<Finding> {
+pub(super) async fn findings(directory: &Directory, schema: &Schema, user_bases: &[String]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut works = false;
     let mut unreached = Vec::new();
     for (index, server) in directory.servers.iter().enumerate() {
         match directory.connect(index, true).await {
             Ok(link) => {
-                let finding = people(&link, &server.url, directory, user_base).await;
-                works |= !finding.fatal;
-                findings.push(finding);
+                let mut found = Vec::new();
+                for base in user_bases {
+                    found.push(people(&link, &server.url, directory, schema, base).await);
+                }
+                works |= found.iter().all(|finding| !finding.fatal);
+                findings.extend(found);
             }
             Err(Failure::Bind(trouble)) => findings.push(refused_bind(&server.url, directory, &trouble)),
             Err(Failure::Connect(trouble)) => unreached.push(no_connection(&server.url, &trouble)),
@@ -32,18 +35,18 @@ pub(super) async fn findings(directory: &Directory, user_base: &str) -> Vec<Find
 }
 
 /// Whether people can be read.
-async fn people(link: &Link, url: &str, directory: &Directory, base: &str) -> Finding {
+async fn people(link: &Link, url: &str, directory: &Directory, schema: &Schema, base: &str) -> Finding {
     let query = Query {
         base: base.to_owned(),
         scope: Scope::Subtree,
-        filter: schema::ANY_PERSON.into(),
-        attributes: &["uid"],
+        filter: schema.people().to_owned(),
+        attributes: [schema.name.name.clone()].into(),
         most: 1,
     };
     match link.search(query, directory.timeout()).await {
         Ok(entries) if entries.is_empty() => Finding::fatal(
             "ldap-base",
-            format!("{url} shows no posixAccount under {base} to {}", reader(directory)),
+            format!("{url} shows nothing that matches {} under {base} to {}", schema.people(), reader(directory)),
             "Correct base or user_base, or let the server show the entries (its access rules may hide them).",
         ),
         // More than the one asked for is what a directory has.

@@ -39,7 +39,7 @@ pub(super) struct Query {
     /// What; every value in it is escaped.
     pub(super) filter: String,
     /// What is wanted of each entry.
-    pub(super) attributes: &'static [&'static str],
+    pub(super) attributes: Arc<[String]>,
     /// More entries than these are an error.
     pub(super) most: usize,
 }
@@ -108,6 +108,8 @@ impl Link {
             match result.rc {
                 _ if over => Err(Trouble::TooMany(query.most)),
                 0 => Ok(entries),
+                // noSuchObject, invalidDNSyntax: what was asked for by its name is not there.
+                32 | 34 if query.scope == Scope::Base => Ok(Vec::new()),
                 // sizeLimitExceeded
                 4 => Err(Trouble::TooMany(query.most)),
                 _ => Err(Trouble::Refused(Box::new(result))),

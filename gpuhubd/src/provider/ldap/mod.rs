@@ -1,8 +1,10 @@
-//! LDAP directories with RFC 2307 entries.
+//! LDAP directories.
 //!
 //! ```text
 //! mod        what the engine asks, put together from:
-//! schema     which filters, which attributes, and what an entry means (pure); dn, entry
+//! schema     which filters, and what the attributes are called (pure); dn
+//! person     what the entry of somebody says (pure), group that of a group; entry
+//! membership who is in which groups, and of whom a group is made
 //! password   what an answer to a bind means (pure); ppolicy reads the control in it
 //! directory  over which connection: kept ones, failover, never a password twice; server
 //! together   names of one moment in one search
@@ -18,8 +20,11 @@ mod check;
 mod directory;
 mod dn;
 mod entry;
+mod group;
 mod link;
+mod membership;
 mod password;
+mod person;
 mod ppolicy;
 mod schema;
 mod server;
@@ -27,7 +32,7 @@ mod together;
 mod trouble;
 
 use super::{Authenticated, Provider, Which, Who};
-use crate::config::{LdapConfig, LdapIds};
+use crate::config::{LdapConfig, LdapMembers, OneOrMore};
 use crate::finding::Finding;
 use crate::model::{Denied, DirectoryGroup, Method, Person, Reason, Standing, Unavailable};
 use async_trait::async_trait;
@@ -37,7 +42,9 @@ use gpuhub_common::name::UserName;
 use gpuhub_common::secret::Secret;
 use ldap3::{Scope, dn_escape};
 use link::Query;
-use schema::Found;
+use person::Found;
+use schema::{Members, Schema};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use together::Together;
@@ -53,9 +60,13 @@ const MOST_GROUPS: usize = 10_000;
 pub struct LdapProvider {
     name: String,
     issuer: String,
-    user_base: String,
-    group_base: String,
-    ids: LdapIds,
+    user_bases: Vec<String>,
+    group_bases: Vec<String>,
+    schema: Schema,
+    nesting: u8,
+    members: LdapMembers,
+    override_home: Option<String>,
+    override_shell: Option<String>,
     cache_ttl: Duration,
     directory: Directory,
     together: Together,
@@ -65,13 +76,17 @@ pub struct LdapProvider {
 impl LdapProvider {
     /// Checks the urls and reads the CA file; connects nowhere yet.
     pub fn new(config: &LdapConfig) -> Result<Self, String> {
-        let base = |own: &Option<String>| own.as_ref().unwrap_or(&config.base).clone();
+        let bases = |own: &Option<OneOrMore>| own.as_ref().unwrap_or(&config.base).0.clone();
         Ok(Self {
             name: config.name.clone(),
             issuer: schema::issuer(&config.name),
-            user_base: base(&config.user_base),
-            group_base: base(&config.group_base),
-            ids: config.ids,
+            user_bases: bases(&config.user_base),
+            group_bases: bases(&config.group_base),
+            schema: Schema::new(config),
+            nesting: config.group_nesting,
+            members: config.members,
+            override_home: config.override_home.clone(),
+            override_shell: config.override_shell.clone(),
             cache_ttl: config.cache_ttl.0,
             directory: Directory::new(config).map_err(|e| format!("provider {}: {e}", config.name))?,
             together: Together::default(),
@@ -81,41 +96,83 @@ impl LdapProvider {
 
     /// Somebody with her groups, and her DN, for a login.
     async fn lookup(&self, name: &UserName) -> Result<Option<Found>, Unavailable> {
-        let who = Who::Name(name);
-        let Some(filter) = schema::person_filter(who, self.ids) else { return Ok(None) };
-        // Both at once: the same two questions whether she exists or not.
-        let (entries, groups) = tokio::join!(
-            self.directory.search(Lane::Logins, self.query_person(filter)),
-            self.directory.search(Lane::Logins, self.query_groups(name.as_str()))
-        );
-        let Some(mut found) = schema::person(&entries?, who, self.ids, &self.name, now_s())? else { return Ok(None) };
-        found.person.groups = schema::claims(&groups?, self.ids)?;
+        let filter = self.schema.people_by_name(std::slice::from_ref(name));
+        let entries = self.search_people(Lane::Logins, filter, MOST_NAMESAKES);
+        // The same two questions whether she exists or not; both at once where they can be.
+        let (found, groups) = match self.schema.members {
+            Members::Names => {
+                let (entries, groups) = tokio::join!(entries, self.groups_of(Lane::Logins, name, ""));
+                (self.person(&entries?, Who::Name(name))?, groups?)
+            }
+            Members::Dns => {
+                let found = self.person(&entries.await?, Who::Name(name))?;
+                let dn = found.as_ref().map_or_else(|| self.nobody_s_dn(name.as_str()), |found| found.dn.clone());
+                (found, self.groups_of(Lane::Logins, name, &dn).await?)
+            }
+        };
+        let Some(mut found) = found else { return Ok(None) };
+        found.person.groups = groups;
         Ok(Some(found))
+    }
+
+    /// The one person among entries, without her groups.
+    fn person(&self, entries: &[Entry], who: Who<'_>) -> Result<Option<Found>, Unavailable> {
+        let found = person::person(&self.schema, entries, who, &self.name, now_s())?;
+        Ok(found.map(|mut found| {
+            let name = found.person.name.as_str();
+            if let Some(home) = &self.override_home {
+                found.person.home = Some(home.replace("%u", name));
+            }
+            if let Some(shell) = &self.override_shell {
+                found.person.shell = Some(shell.clone());
+            }
+            found
+        }))
     }
 
     /// The entries of this name, perhaps with others'.
     async fn named(&self, name: &UserName) -> Result<Arc<Vec<Entry>>, Unavailable> {
         let search = |names: Vec<_>| {
-            let query =
-                Query { most: MOST_NAMESAKES * names.len(), ..self.query_person(schema::people_by_name(&names)) };
-            self.directory.search(Lane::Lookups, query)
+            self.search_people(Lane::Lookups, self.schema.people_by_name(&names), MOST_NAMESAKES * names.len())
         };
         self.together.find(name, search).await
     }
 
-    fn query_person(&self, filter: String) -> Query {
-        let (base, attributes) = (self.user_base.clone(), schema::PERSON);
-        Query { base, scope: Scope::Subtree, filter, attributes, most: MOST_NAMESAKES }
+    async fn search_people(&self, lane: Lane, filter: String, most: usize) -> Result<Vec<Entry>, Unavailable> {
+        self.search(lane, &self.user_bases, filter, self.schema.of_person.clone(), most).await
     }
 
-    fn query_groups(&self, member: &str) -> Query {
-        let (base, attributes) = (self.group_base.clone(), schema::GROUP_OF_PERSON);
-        Query { base, scope: Scope::Subtree, filter: schema::groups_of(member), attributes, most: MOST_GROUPS }
+    /// Under each base; an entry that lies under two of them is found once.
+    async fn search(
+        &self,
+        lane: Lane,
+        bases: &[String],
+        filter: String,
+        attributes: Arc<[String]>,
+        most: usize,
+    ) -> Result<Vec<Entry>, Unavailable> {
+        let mut all = Vec::new();
+        for base in bases {
+            let (base, filter, attributes) = (base.clone(), filter.clone(), attributes.clone());
+            let query = Query { base, scope: Scope::Subtree, filter, attributes, most };
+            all.extend(self.directory.search(lane, query).await?);
+        }
+        if bases.len() > 1 {
+            let mut seen = HashSet::new();
+            all.retain(|entry| seen.insert(dn::normalised(&entry.dn)));
+        }
+        Ok(all)
+    }
+
+    /// Where somebody of this name would be.
+    fn nobody_s_dn(&self, name: &str) -> String {
+        let base = self.user_bases.first().map(String::as_str).unwrap_or_default();
+        format!("{}={},{base}", self.schema.name.name, dn_escape(name))
     }
 
     /// A bind that fails, of nobody, with a password that may be anything.
     async fn bind_nobody(&self, password: &Secret) {
-        let nobody = format!("uid={},{}", dn_escape(nobody()), self.user_base);
+        let nobody = self.nobody_s_dn(&nobody());
         let text = password::text(password).unwrap_or_else(|| Zeroizing::new("-".into()));
         let started = Instant::now();
         // Whatever the answer is: it is nobody's.
@@ -161,23 +218,24 @@ impl Provider for LdapProvider {
         let entries = match who {
             Who::Name(name) => self.named(name).await?,
             Who::Uid(..) => {
-                let Some(filter) = schema::person_filter(who, self.ids) else { return Ok(None) };
-                Arc::new(self.directory.search(Lane::Lookups, self.query_person(filter)).await?)
+                let Some(filter) = self.schema.person_filter(who) else { return Ok(None) };
+                Arc::new(self.search_people(Lane::Lookups, filter, MOST_NAMESAKES).await?)
             }
         };
-        let found = schema::person(&entries, who, self.ids, &self.name, now_s())?;
-        let Some(Found { mut person, .. }) = found else { return Ok(None) };
-        let groups = self.directory.search(Lane::Lookups, self.query_groups(person.name.as_str())).await?;
-        person.groups = schema::claims(&groups, self.ids)?;
+        let Some(Found { mut person, dn, .. }) = self.person(&entries, who)? else { return Ok(None) };
+        person.groups = self.groups_of(Lane::Lookups, &person.name, &dn).await?;
         Ok(Some(person))
     }
 
     async fn find_group(&self, which: Which<'_>) -> Result<Option<DirectoryGroup>, Unavailable> {
-        let Some(filter) = schema::group_filter(which, self.ids) else { return Ok(None) };
-        let (base, attributes) = (self.group_base.clone(), schema::GROUP);
-        let query = Query { base, scope: Scope::Subtree, filter, attributes, most: MOST_NAMESAKES };
-        let entries = self.directory.search(Lane::Lookups, query).await?;
-        schema::group(&entries, which, self.ids)
+        let Some(filter) = self.schema.group_filter(which) else { return Ok(None) };
+        let attributes = match self.members {
+            LdapMembers::All => self.schema.of_group.clone(),
+            LdapMembers::None => self.schema.of_her_groups.clone(),
+        };
+        let entries = self.search(Lane::Lookups, &self.group_bases, filter, attributes, MOST_NAMESAKES).await?;
+        let Some((claim, entry)) = group::group(&self.schema, &entries, which)? else { return Ok(None) };
+        Ok(Some(DirectoryGroup { claim, members: self.members_of(entry).await? }))
     }
 
     /// Her entry is read again first: whom to bind as must not come from memory, where a DN may
@@ -250,7 +308,7 @@ impl Provider for LdapProvider {
     }
 
     async fn check(&self) -> Vec<Finding> {
-        check::findings(&self.directory, &self.user_base).await
+        check::findings(&self.directory, &self.schema, &self.user_bases).await
     }
 }
 

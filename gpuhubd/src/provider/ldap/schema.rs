@@ -1,268 +1,219 @@
-//! RFC 2307: which entries are people and groups, and what they say. Pure: entries in, model out.
+//! How a directory's entries are found and what their attributes are called. Pure: what an entry says
+//! is [`super::person`]'s and [`super::group`]'s.
 //!
-//! What an entry says is passed on as it is, hostile or not; the engine vets it and audits what
-//! it refuses. Only what the model cannot hold at all (an illegal name) is dropped here, and what
-//! cannot be known (an id that is not readable) is "unavailable": to derive another id in its
-//! place would give her files to somebody else.
+//! | | RFC 2307 | rfc2307bis, IPA |
+//! |---|---|---|
+//! | a group's members | names (memberUid) | DNs (member, uniqueMember) |
+//! | groups of groups | no | yes |
 //!
 //! Ids are the numbers of RFC 2307, or those that sssd computes from Active Directory's SIDs
 //! ([`LdapIds`]).
 
-use super::dn;
-use super::entry::Entry;
-use crate::config::LdapIds;
-use crate::model::{DirectoryGroup, DirectoryId, GroupClaim, Person, PersonKey, Sid, Standing, Unavailable};
+use crate::config::{LdapConfig, LdapIds, LdapSchema};
+use crate::model::Sid;
 use crate::provider::{Which, Who};
-use chrono::NaiveDate;
-use gpuhub_common::name::{GroupName, UserName};
+use gpuhub_common::name::UserName;
 use ldap3::ldap_escape;
+use std::sync::Arc;
 
-/// Asked of a person's entry. The last three are operational: only who names them gets them.
-pub(super) const PERSON: &[&str] = &[
-    "uid",
-    "uidNumber",
-    "gidNumber",
-    "objectSid",
-    "primaryGroupID",
-    "cn",
-    "gecos",
-    "homeDirectory",
-    "loginShell",
-    "shadowExpire",
-    "entryUUID",
-    "pwdAccountLockedTime",
-    "nsAccountLock",
-];
-
-/// Asked of the groups of somebody: not their members.
-pub(super) const GROUP_OF_PERSON: &[&str] = &["cn", "gidNumber", "objectSid"];
-
-/// Asked of a group's entry.
-pub(super) const GROUP: &[&str] = &["cn", "gidNumber", "objectSid", "memberUid"];
-
-/// Any person: for the doctor.
-pub(super) const ANY_PERSON: &str = "(objectClass=posixAccount)";
-
-const SECONDS_A_DAY: i64 = 86_400;
-
-/// `pwdAccountLockedTime` is when the account was locked; for how long is written in a policy
-/// that we cannot see from here. Such a lock counts for a day, and the server has the last word
-/// whenever there is a password to ask it about.
-const RECENT_S: i64 = SECONDS_A_DAY;
-
-/// The filter for a person; `None`: an id that nobody of this directory can have.
-pub(super) fn person_filter(who: Who<'_>, ids: LdapIds) -> Option<String> {
-    Some(match who {
-        Who::Name(name) => person_by_name(name.as_str()),
-        Who::Uid(uid, sid) => format!("(&(objectClass=posixAccount){})", id_filter("uidNumber", uid, sid, ids)?),
-    })
-}
-
-fn id_filter(attribute: &str, id: u32, sid: Option<Sid>, ids: LdapIds) -> Option<String> {
-    match ids {
-        LdapIds::Attributes => Some(format!("({attribute}={id})")),
-        LdapIds::Sid => {
-            let bytes = sid?.to_bytes().iter().fold(String::new(), |text, byte| text + &format!("\\{byte:02x}"));
-            Some(format!("(objectSid={bytes})"))
-        }
-    }
-}
-
-/// The filter for somebody of this name, whatever it is.
-pub(super) fn person_by_name(name: &str) -> String {
-    format!("(&(objectClass=posixAccount)(uid={}))", ldap_escape(name))
-}
-
-/// The filter for whoever has one of these names.
-pub(super) fn people_by_name(names: &[UserName]) -> String {
-    let any = names.iter().fold(String::new(), |text, n| text + &format!("(uid={})", ldap_escape(n.as_str())));
-    format!("(&(objectClass=posixAccount)(|{any}))")
-}
-
-/// The filter for the groups of this member.
-pub(super) fn groups_of(name: &str) -> String {
-    format!("(&(objectClass=posixGroup)(memberUid={}))", ldap_escape(name))
-}
-
-/// The filter for a group; `None` as for a person.
-pub(super) fn group_filter(which: Which<'_>, ids: LdapIds) -> Option<String> {
-    Some(match which {
-        Which::Name(name) => format!("(&(objectClass=posixGroup)(cn={}))", ldap_escape(name.as_str())),
-        Which::Gid(gid, sid) => format!("(&(objectClass=posixGroup){})", id_filter("gidNumber", gid, sid, ids)?),
-    })
-}
-
-/// A person, and what is needed to verify her password.
+/// An attribute's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
-    /// Whom to bind as.
-    pub(super) dn: String,
-    /// She, without her groups.
-    pub(super) person: Person,
-    /// Whether the lock in her standing is one that ends by itself.
-    pub(super) lock_may_be_over: bool,
+pub(super) struct Attribute {
+    /// As the directory is asked for it.
+    pub(super) name: String,
+    /// As an [`super::entry::Entry`] has it.
+    pub(super) key: String,
 }
 
-/// The one person among the entries of a search.
-pub(super) fn person(
-    entries: &[Entry],
-    who: Who<'_>,
-    ids: LdapIds,
-    provider: &str,
-    now_s: i64,
-) -> Result<Option<Found>, Unavailable> {
-    // The directory compares without case; we do not.
-    let named = entries.iter().filter_map(|e| user_name(e, who).map(|name| (e, name)));
-    let Some((entry, name)) = single(named, |(e, _)| &e.dn, "people of one name or uid")? else { return Ok(None) };
-    if entry.dn.is_empty() {
-        return Err(Unavailable("an entry without a name".into()));
+impl Attribute {
+    fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), key: name.to_ascii_lowercase() }
     }
-    let (standing, lock_may_be_over) = standing(entry, now_s);
-    let subject = match entry.only("entryuuid").filter(|id| !id.is_empty()) {
-        Some(id) => id.to_ascii_lowercase(),
-        // Active Directory has no entryUUID; a SID is never given again ([MS-ADTS] 3.1.1.1.9).
-        None => entry.sid().map_or_else(|| dn::normalised(&entry.dn), |sid| sid.to_string()),
-    };
-    let person = Person {
-        provider: provider.to_owned(),
-        name,
-        key: PersonKey { issuer: issuer(provider), subject },
-        full_name: entry.one("gecos").filter(|g| !g.is_empty()).or(entry.one("cn")).unwrap_or_default().to_owned(),
-        uid: Some(id(entry, "uidnumber", ids)?),
-        gid: Some(match ids {
-            LdapIds::Attributes => id(entry, "gidnumber", ids)?,
-            LdapIds::Sid => sid(entry)?.with_rid(number(entry, "primarygroupid")?).into(),
-        }),
-        home: entry.one("homedirectory").map(str::to_owned),
-        shell: entry.one("loginshell").map(str::to_owned),
-        groups: Vec::new(),
-        standing,
-    };
-    Ok(Some(Found { dn: entry.dn.clone(), person, lock_may_be_over }))
 }
 
-/// The groups of somebody, sorted. Groups of illegal names are left out.
-pub(super) fn claims(entries: &[Entry], ids: LdapIds) -> Result<Vec<GroupClaim>, Unavailable> {
-    let mut claims = Vec::new();
-    for entry in entries {
-        if let Some(name) = group_name(entry, None) {
-            claims.push(GroupClaim { name, gid: Some(id(entry, "gidnumber", ids)?) });
+/// What the members of a group are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Members {
+    /// Login names.
+    Names,
+    /// DNs of people and of groups.
+    Dns,
+}
+
+/// A directory's.
+#[derive(Debug, Clone)]
+pub(super) struct Schema {
+    /// Where ids come from.
+    pub(super) ids: LdapIds,
+    /// What the values of [`Schema::member`] are.
+    pub(super) members: Members,
+    /// Login name.
+    pub(super) name: Attribute,
+    pub(super) uid: Attribute,
+    pub(super) gid: Attribute,
+    pub(super) gecos: Attribute,
+    pub(super) home: Attribute,
+    pub(super) shell: Attribute,
+    /// What never changes.
+    pub(super) key: Attribute,
+    pub(super) group_name: Attribute,
+    pub(super) group_gid: Attribute,
+    /// A group's members: the values of all of these.
+    pub(super) member: Vec<Attribute>,
+    /// Asked of a person's entry.
+    pub(super) of_person: Arc<[String]>,
+    /// Asked of the groups of somebody: not their members.
+    pub(super) of_her_groups: Arc<[String]>,
+    /// Asked of a group's entry.
+    pub(super) of_group: Arc<[String]>,
+    /// Asked of a member that may be a person or a group.
+    pub(super) of_member: Arc<[String]>,
+    people: String,
+    groups: String,
+    any_group: String,
+}
+
+/// Which objectClass (in lower case) makes an entry a POSIX group, whose id must be readable.
+pub(super) const POSIX_GROUP: &str = "posixgroup";
+
+/// Classes of groups that have DNs for members.
+const GROUPS_OF_DNS: &str =
+    "(|(objectClass=posixGroup)(objectClass=groupOfNames)(objectClass=groupOfUniqueNames)(objectClass=groupOfMembers))";
+
+impl Schema {
+    pub(super) fn new(config: &LdapConfig) -> Self {
+        let own = &config.attributes;
+        let named = |own: &Option<String>, usual: &str| Attribute::new(own.as_deref().unwrap_or(usual));
+        let members = match config.schema {
+            LdapSchema::Rfc2307 => Members::Names,
+            LdapSchema::Rfc2307bis | LdapSchema::Ipa => Members::Dns,
+        };
+        let usual_members: &[&str] = match members {
+            Members::Names => &["memberUid"],
+            Members::Dns => &["member", "uniqueMember"],
+        };
+        let member = match &own.group_member {
+            Some(own) => own.0.iter().map(|name| Attribute::new(name)).collect(),
+            None => usual_members.iter().map(|name| Attribute::new(name)).collect::<Vec<_>>(),
+        };
+        let key = if config.schema == LdapSchema::Ipa { "ipaUniqueID" } else { "entryUUID" };
+        let and = |class: &str, filter: &Option<String>| match filter {
+            Some(filter) => format!("(&{class}{filter})"),
+            None => class.to_owned(),
+        };
+        let none: Arc<[String]> = Arc::from(Vec::new());
+        let mut schema = Self {
+            ids: config.ids,
+            members,
+            name: named(&own.user_name, "uid"),
+            uid: named(&own.user_uid, "uidNumber"),
+            gid: named(&own.user_gid, "gidNumber"),
+            gecos: named(&own.user_gecos, "gecos"),
+            home: named(&own.user_home, "homeDirectory"),
+            shell: named(&own.user_shell, "loginShell"),
+            key: named(&own.user_key, key),
+            group_name: named(&own.group_name, "cn"),
+            group_gid: named(&own.group_gid, "gidNumber"),
+            member,
+            of_person: none.clone(),
+            of_her_groups: none.clone(),
+            of_group: none.clone(),
+            of_member: none,
+            people: and("(objectClass=posixAccount)", &config.user_filter),
+            groups: and("(objectClass=posixGroup)", &config.group_filter),
+            any_group: match members {
+                Members::Names => and("(objectClass=posixGroup)", &config.group_filter),
+                Members::Dns => and(GROUPS_OF_DNS, &config.group_filter),
+            },
+        };
+        schema.name_what_is_asked();
+        schema
+    }
+
+    fn name_what_is_asked(&mut self) {
+        let all = |some: &[&Attribute], more: &[&str]| -> Arc<[String]> {
+            some.iter().map(|a| a.name.clone()).chain(more.iter().map(|m| (*m).to_owned())).collect()
+        };
+        let Self { name, uid, gid, gecos, home, shell, key, group_name, group_gid, .. } = &*self;
+        // Operational attributes are shown only to who names them.
+        let of_person = all(
+            &[name, uid, gid, gecos, home, shell, key],
+            &["cn", "objectSid", "primaryGroupID", "shadowExpire", "pwdAccountLockedTime", "nsAccountLock"],
+        );
+        let of_her_groups = all(&[group_name, group_gid], &["objectSid", "objectClass"]);
+        let members: Vec<&Attribute> = self.member.iter().collect();
+        let of_group = of_her_groups.iter().cloned().chain(all(&members, &[]).iter().cloned()).collect();
+        let of_member = all(&members, &["objectClass"]).iter().cloned().chain([name.name.clone()]).collect();
+        (self.of_person, self.of_her_groups) = (of_person, of_her_groups);
+        (self.of_group, self.of_member) = (of_group, of_member);
+    }
+
+    /// Any person: for the doctor, too.
+    pub(super) fn people(&self) -> &str {
+        &self.people
+    }
+
+    /// The filter for a person; `None`: an id that nobody of this directory can have.
+    pub(super) fn person_filter(&self, who: Who<'_>) -> Option<String> {
+        Some(match who {
+            Who::Name(name) => self.people_by_name(std::slice::from_ref(name)),
+            Who::Uid(uid, sid) => format!("(&{}{})", self.people, self.id_filter(&self.uid, uid, sid)?),
+        })
+    }
+
+    /// The filter for whoever has one of these names.
+    pub(super) fn people_by_name(&self, names: &[UserName]) -> String {
+        let named = names.iter().map(|n| equals(&self.name, n.as_str()));
+        format!("(&{}{})", self.people, any(named))
+    }
+
+    /// The filter for the POSIX groups that name this member.
+    pub(super) fn groups_of_name(&self, name: &str) -> String {
+        format!("(&{}{})", self.groups, any(self.member.iter().map(|m| equals(m, name))))
+    }
+
+    /// The filter for the groups, of whatever class, that have one of these members.
+    pub(super) fn groups_of_dns<'a>(&self, dns: impl Iterator<Item = &'a str> + Clone) -> String {
+        let members = self.member.iter().flat_map(|m| dns.clone().map(|dn| equals(m, dn)));
+        format!("(&{}{})", self.any_group, any(members))
+    }
+
+    /// Anything that may be a member.
+    pub(super) fn anything(&self) -> String {
+        format!("(|{}{})", self.people, self.any_group)
+    }
+
+    /// The filter for a group; `None` as for a person.
+    pub(super) fn group_filter(&self, which: Which<'_>) -> Option<String> {
+        let asked = match which {
+            Which::Name(name) => equals(&self.group_name, name.as_str()),
+            Which::Gid(gid, sid) => self.id_filter(&self.group_gid, gid, sid)?,
+        };
+        Some(format!("(&{}{asked})", self.groups))
+    }
+
+    fn id_filter(&self, attribute: &Attribute, id: u32, sid: Option<Sid>) -> Option<String> {
+        match self.ids {
+            LdapIds::Attributes => Some(format!("({}={id})", attribute.name)),
+            LdapIds::Sid => {
+                let bytes = sid?.to_bytes().iter().fold(String::new(), |text, byte| text + &format!("\\{byte:02x}"));
+                Some(format!("(objectSid={bytes})"))
+            }
         }
     }
-    claims.sort_unstable();
-    claims.dedup();
-    Ok(claims)
 }
 
-/// The one group among the entries of a search.
-pub(super) fn group(entries: &[Entry], which: Which<'_>, ids: LdapIds) -> Result<Option<DirectoryGroup>, Unavailable> {
-    let asked = match which {
-        Which::Name(name) => Some(name),
-        Which::Gid(..) => None,
-    };
-    let named = entries.iter().filter_map(|e| group_name(e, asked).map(|name| (e, name)));
-    let Some((entry, name)) = single(named, |(e, _)| &e.dn, "groups of one name or gid")? else { return Ok(None) };
-    let mut members: Vec<_> = entry.values("memberuid").iter().filter_map(|m| UserName::new(m).ok()).collect();
-    members.sort_unstable();
-    members.dedup();
-    let claim = GroupClaim { name, gid: Some(id(entry, "gidnumber", ids)?) };
-    Ok(Some(DirectoryGroup { claim, members }))
+fn equals(attribute: &Attribute, value: &str) -> String {
+    format!("({}={})", attribute.name, ldap_escape(value))
 }
 
-/// Never the first of several: which one comes first is the server's mood.
-fn single<T>(items: impl Iterator<Item = T>, dn: impl Fn(&T) -> &String, what: &str) -> Result<Option<T>, Unavailable> {
-    let mut items: Vec<T> = items.collect();
-    if items.len() > 1 {
-        let dns: Vec<_> = items.iter().take(3).map(|i| super::trouble::shortened(dn(i))).collect();
-        return Err(Unavailable(format!("{} {what}: {}", items.len(), dns.join("; "))));
+/// One of them; one alone needs no "or".
+fn any(filters: impl Iterator<Item = String>) -> String {
+    let filters: Vec<String> = filters.collect();
+    match &filters[..] {
+        [one] => one.clone(),
+        several => format!("(|{})", several.concat()),
     }
-    Ok(items.pop())
-}
-
-/// The one name of an entry: of several values the one that is in its DN, or else the first legal one by
-/// spelling. The others are nobody's: by an alias somebody would slip past a rule that names her, and
-/// which of her names came first would decide who she is.
-fn user_name(entry: &Entry, who: Who<'_>) -> Option<UserName> {
-    let values = entry.values("uid");
-    let naming = dn::naming_value(&entry.dn, "uid").filter(|n| values.contains(n));
-    let naming = naming.and_then(|n| UserName::new(&n).ok());
-    let name = naming.or_else(|| values.iter().filter_map(|v| UserName::new(v).ok()).min());
-    name.filter(|name| !matches!(who, Who::Name(asked) if asked != name))
-}
-
-/// The same of a group.
-fn group_name(entry: &Entry, asked: Option<&GroupName>) -> Option<GroupName> {
-    let values = entry.values("cn");
-    let naming = dn::naming_value(&entry.dn, "cn").filter(|n| values.contains(n));
-    let naming = naming.and_then(|n| GroupName::new(&n).ok());
-    let name = naming.or_else(|| values.iter().filter_map(|v| GroupName::new(v).ok()).min());
-    name.filter(|name| asked.is_none_or(|asked| asked == name))
-}
-
-/// What her id is or comes from. Which ids are legal is the engine's to say.
-fn id(entry: &Entry, attribute: &str, ids: LdapIds) -> Result<DirectoryId, Unavailable> {
-    match ids {
-        LdapIds::Attributes => number(entry, attribute).map(Into::into),
-        LdapIds::Sid => sid(entry).map(Into::into),
-    }
-}
-
-fn sid(entry: &Entry) -> Result<Sid, Unavailable> {
-    entry.sid().ok_or_else(|| unreadable(entry, "objectSid"))
-}
-
-/// Exactly one value, digits.
-fn number(entry: &Entry, attribute: &str) -> Result<u32, Unavailable> {
-    let text = entry.only(attribute).unwrap_or_default();
-    match text.parse() {
-        Ok(id) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(id),
-        _ => Err(unreadable(entry, attribute)),
-    }
-}
-
-fn unreadable(entry: &Entry, attribute: &str) -> Unavailable {
-    Unavailable(format!("{} has no single readable {attribute}", super::trouble::shortened(&entry.dn)))
-}
-
-/// Whether she may log in, and whether a lock may be over by itself.
-fn standing(entry: &Entry, now_s: i64) -> (Standing, bool) {
-    // 389 Directory Server and FreeIPA.
-    if entry.values("nsaccountlock").iter().any(|v| v.eq_ignore_ascii_case("true")) {
-        return (Standing::Locked, false);
-    }
-    let locks = entry.values("pwdaccountlockedtime");
-    // "000001010000Z": locked by the administrator, for good (draft-behera §5.3.3).
-    if locks.iter().any(|v| v.starts_with("0000")) {
-        return (Standing::Locked, false);
-    }
-    // What is not a time is taken for a lock that stands.
-    if locks.iter().any(|v| generalized_time(v).is_none_or(|at| now_s - at < RECENT_S)) {
-        return (Standing::Locked, true);
-    }
-    // Days since 1970, of which the first is already too late; 0 is one of them (CVE-2026-104033).
-    // Negative: never. What is no number cannot be in the future.
-    let over = |v: &String| v.trim().parse::<i128>().map_or(true, |day| (0..=i128::from(today(now_s))).contains(&day));
-    if entry.values("shadowexpire").iter().any(over) {
-        return (Standing::Expired, false);
-    }
-    (Standing::Active, false)
-}
-
-fn today(now_s: i64) -> i64 {
-    now_s.div_euclid(SECONDS_A_DAY)
-}
-
-/// GeneralizedTime in UTC (RFC 4517 §3.3.13) as seconds since 1970. A fraction is dropped.
-fn generalized_time(text: &str) -> Option<i64> {
-    let digits = text.strip_suffix('Z')?;
-    let digits = digits.split(['.', ',']).next()?;
-    if digits.len() != 14 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let part = |range: std::ops::Range<usize>| digits.get(range)?.parse::<u32>().ok();
-    let date = NaiveDate::from_ymd_opt(digits.get(0..4)?.parse().ok()?, part(4..6)?, part(6..8)?)?;
-    let time = date.and_hms_opt(part(8..10)?, part(10..12)?, part(12..14)?.min(59))?;
-    Some(time.and_utc().timestamp())
 }
 
 /// The issuer in the keys of a provider's people.

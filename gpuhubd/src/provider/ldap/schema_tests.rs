@@ -1,253 +1,71 @@
-//! Entries, hostile ones among them, and what becomes of them.
+//! Filters, and how a configuration changes them.
 
 use super::*;
+use crate::config::{Config, ProviderConfig};
+use gpuhub_common::name::GroupName;
 
-/// 2026-11-01 00:00:00 UTC, day 20758.
-const NOW: i64 = 20_758 * SECONDS_A_DAY;
-
-const NUMBERS: LdapIds = LdapIds::Attributes;
-
-fn name(text: &str) -> UserName {
-    UserName::new(text).unwrap()
-}
-
-fn alice_with(changes: &[(&str, &[&str])]) -> Entry {
-    let mut attributes: Vec<(&str, &[&str])> = vec![
-        ("uid", &["alice"]),
-        ("uidnumber", &["20001"]),
-        ("gidnumber", &["20100"]),
-        ("cn", &["Alice A"]),
-        ("homedirectory", &["/home/alice"]),
-        ("loginshell", &["/bin/bash"]),
-        ("entryuuid", &["3F2A8E90-0000-4000-8000-000000000001"]),
-    ];
-    for (key, values) in changes {
-        attributes.retain(|(k, _)| k != key);
-        attributes.push((key, values));
-    }
-    Entry::of("uid=alice,ou=people,dc=x", &attributes)
-}
-
-fn found(entry: Entry) -> Found {
-    person(&[entry], Who::Name(&name("alice")), NUMBERS, "corp", NOW).unwrap().unwrap()
-}
-
-fn standing_of(attribute: &str, value: &str) -> (Standing, bool) {
-    let found = found(alice_with(&[(attribute, &[value])]));
-    (found.person.standing, found.lock_may_be_over)
-}
-
-#[test]
-fn a_person() {
-    let found = found(alice_with(&[]));
-    assert_eq!(found.dn, "uid=alice,ou=people,dc=x");
-    let want = Person {
-        provider: "corp".into(),
-        name: name("alice"),
-        key: PersonKey { issuer: "ldap:corp".into(), subject: "3f2a8e90-0000-4000-8000-000000000001".into() },
-        full_name: "Alice A".into(),
-        uid: Some(20001.into()),
-        gid: Some(20100.into()),
-        home: Some("/home/alice".into()),
-        shell: Some("/bin/bash".into()),
-        groups: vec![],
-        standing: Standing::Active,
-    };
-    assert_eq!(found.person, want);
-}
-
-#[test]
-fn gecos_goes_before_cn_and_the_dn_stands_in_for_the_uuid() {
-    let p = found(alice_with(&[("gecos", &["Alice,,,"]), ("entryuuid", &[])])).person;
-    assert_eq!(p.full_name, "Alice,,,");
-    assert_eq!(found(alice_with(&[("cn", &["Alice"]), ("gecos", &[""])])).person.full_name, "Alice", "as in nslcd");
-    assert_eq!(p.key.subject, "uid=alice,ou=people,dc=x");
-    let p = found(alice_with(&[("cn", &["Zed", "Alice"]), ("homedirectory", &[]), ("loginshell", &[])])).person;
-    assert_eq!((p.full_name.as_str(), p.home, p.shell), ("Alice", None, None));
-}
-
-#[test]
-fn another_spelling_is_another_person() {
-    let entry = || alice_with(&[("uid", &["Alice", "asmith"])]);
-    assert!(
-        person(&[alice_with(&[("uid", &["al", "alice"])])], Who::Name(&name("alice")), NUMBERS, "corp", NOW)
-            .unwrap()
-            .is_some()
-    );
-    assert!(
-        person(&[alice_with(&[("uid", &["al", "alice"])])], Who::Name(&name("al")), NUMBERS, "corp", NOW)
-            .unwrap()
-            .is_none()
-    );
-    let of = |n: &str| person(&[entry()], Who::Name(&name(n)), NUMBERS, "corp", NOW).unwrap();
-    assert_eq!(of("alice"), None);
-    assert_eq!(of("ALICE"), None);
-    assert_eq!(of("asmith"), None, "an alias is nobody");
-    assert_eq!(of("Alice").unwrap().person.name, name("Alice"), "the first by spelling, where none is in the DN");
-}
-
-#[test]
-fn by_uid_the_name_is_the_one_in_the_dn() {
-    let by_uid = |e| person(&[e], Who::Uid(20001, None), NUMBERS, "corp", NOW).unwrap().map(|f| f.person.name);
-    assert_eq!(by_uid(alice_with(&[("uid", &["aa", "alice"])])), Some(name("alice")));
-    assert_eq!(by_uid(alice_with(&[("uid", &["zed", "bob", "-x"])])), Some(name("bob")));
-    assert_eq!(by_uid(alice_with(&[("uid", &["a:b", "1000", ""])])), None);
-}
-
-#[test]
-fn several_entries_are_nobody() {
-    let twice = [alice_with(&[]), alice_with(&[])];
-    let e = person(&twice, Who::Name(&name("alice")), NUMBERS, "corp", NOW).unwrap_err();
-    assert!(e.0.starts_with("2 people of one name or uid: uid=alice"), "{}", e.0);
-    assert!(person(&twice, Who::Uid(20001, None), NUMBERS, "corp", NOW).is_err());
-    // The other spelling does not stand in her way.
-    let other = [alice_with(&[]), alice_with(&[("uid", &["Alice"])])];
-    assert!(person(&other, Who::Name(&name("alice")), NUMBERS, "corp", NOW).unwrap().is_some());
-    assert_eq!(person(&[], Who::Name(&name("alice")), NUMBERS, "corp", NOW), Ok(None));
-}
-
-#[test]
-fn hostile_fields_are_passed_on_for_the_engine_to_refuse() {
-    let p = found(alice_with(&[
-        ("uidnumber", &["0"]),
-        ("gidnumber", &["0"]),
-        ("gecos", &["x\nroot::0:0:::"]),
-        ("homedirectory", &[""]),
-        ("loginshell", &["/bin/sh\0"]),
-    ]))
-    .person;
-    assert_eq!((p.uid, p.gid), (Some(0.into()), Some(0.into())));
-    assert_eq!(p.full_name, "x\nroot::0:0:::");
-    assert_eq!(p.home.as_deref(), Some(""));
-    assert_eq!(p.shell.as_deref(), Some("/bin/sh\0"));
-}
-
-#[test]
-fn an_id_that_cannot_be_read_is_never_made_up() {
-    for values in [&[][..], &["1", "2"], &["-1"], &["+5"], &[""], &["4294967296"], &["0x1"], &["1 "], &["٣"]] {
-        for attribute in ["uidnumber", "gidnumber"] {
-            let entry = alice_with(&[(attribute, values)]);
-            let e = person(&[entry], Who::Name(&name("alice")), NUMBERS, "corp", NOW).unwrap_err();
-            assert!(e.0.contains(attribute), "{}", e.0);
+impl Schema {
+    /// Of a provider with these lines.
+    pub(in super::super) fn configured(lines: &str) -> Self {
+        let provider = "[[provider]]\nkind = \"ldap\"\nname = \"corp\"\nurls = [\"ldaps://x\"]\nbase = \"o=x\"\n";
+        match Config::parse("test", &format!("{provider}{lines}\n")).unwrap().providers.pop() {
+            Some(ProviderConfig::Ldap(config)) => Schema::new(&config),
+            _ => panic!("no LDAP provider"),
         }
     }
 }
 
 #[test]
-fn shadow_expire() {
-    for (value, want) in [
-        ("0", Standing::Expired),
-        ("1", Standing::Expired),
-        ("20757", Standing::Expired),
-        ("20758", Standing::Expired),
-        ("20759", Standing::Active),
-        ("99999999999999999999", Standing::Active),
-        ("-1", Standing::Active),
-        ("", Standing::Expired),
-        ("never", Standing::Expired),
-    ] {
-        assert_eq!(standing_of("shadowexpire", value).0, want, "{value}");
-    }
-}
-
-#[test]
-fn locks() {
-    for (attribute, value, want) in [
-        ("nsaccountlock", "true", (Standing::Locked, false)),
-        ("nsaccountlock", "TRUE", (Standing::Locked, false)),
-        ("nsaccountlock", "false", (Standing::Active, false)),
-        ("pwdaccountlockedtime", "000001010000Z", (Standing::Locked, false)),
-        ("pwdaccountlockedtime", "20261031235900Z", (Standing::Locked, true)),
-        ("pwdaccountlockedtime", "20261031235900.123456Z", (Standing::Locked, true)),
-        ("pwdaccountlockedtime", "20261101000100Z", (Standing::Locked, true)),
-        ("pwdaccountlockedtime", "20261030000000Z", (Standing::Active, false)),
-        ("pwdaccountlockedtime", "rubbish", (Standing::Locked, true)),
-    ] {
-        assert_eq!(standing_of(attribute, value), want, "{attribute} {value}");
-    }
-}
-
-#[test]
-fn times() {
-    assert_eq!(generalized_time("19700101000000Z"), Some(0));
-    assert_eq!(generalized_time("20261101000000Z"), Some(NOW));
-    assert_eq!(generalized_time("20261101000060Z"), Some(NOW + 59));
-    for bad in ["", "Z", "2026110100Z", "20261301000000Z", "20260230000000Z", "20261101000000", "2026110100000éZ"] {
-        assert_eq!(generalized_time(bad), None, "{bad}");
-    }
-}
-
-fn group_entry(dn: &str, cn: &[&str], gid: &[&str], members: &[&str]) -> Entry {
-    Entry::of(dn, &[("cn", cn), ("gidnumber", gid), ("memberuid", members)])
-}
-
-#[test]
-fn groups_of_a_person_are_sorted_and_legal() {
-    let entries = [
-        group_entry("cn=zoo,o=x", &["zoo"], &["3"], &[]),
-        group_entry("cn=ml,o=x", &["ml-team", "ml"], &["2"], &[]),
-        group_entry("cn=x,o=x", &["a\nb"], &["4"], &[]),
-        group_entry("cn=zoo,o=x", &["zoo"], &["3"], &[]),
-        group_entry("cn=Domain Users,o=x", &["Domain Users"], &["1"], &[]),
-    ];
-    let claims: Vec<_> = claims(&entries, NUMBERS).unwrap().into_iter().map(|c| (c.name.to_string(), c.gid)).collect();
-    let want = [("Domain Users", 1), ("ml", 2), ("zoo", 3)];
-    assert_eq!(claims, want.map(|(n, g)| (n.to_owned(), Some(g.into()))));
-    assert!(super::claims(&[group_entry("cn=ml,o=x", &["ml"], &[], &[])], NUMBERS).is_err());
-}
-
-#[test]
-fn a_group() {
-    let entry = group_entry("cn=ml,o=x", &["ml"], &["20100"], &["bob", "a:b", "alice", "bob", "root\n"]);
-    let ml = GroupName::new("ml").unwrap();
-    let got = group(std::slice::from_ref(&entry), Which::Name(&ml), NUMBERS).unwrap().unwrap();
-    assert_eq!(got.members, [name("alice"), name("bob")]);
-    assert_eq!(group(std::slice::from_ref(&entry), Which::Gid(20100, None), NUMBERS), Ok(Some(got)));
-    assert_eq!(group(std::slice::from_ref(&entry), Which::Name(&GroupName::new("ML").unwrap()), NUMBERS), Ok(None));
-    assert!(group(&[entry.clone(), entry], Which::Gid(20100, None), NUMBERS).is_err());
-}
-
-#[test]
 fn values_in_filters_are_escaped() {
-    let filter = person_by_name("*)(uid=*\0\\");
-    assert_eq!(filter, r"(&(objectClass=posixAccount)(uid=\2a\29\28uid=\2a\00\5c))");
-    assert_eq!(groups_of("a)(b"), r"(&(objectClass=posixGroup)(memberUid=a\29\28b))");
+    let schema = Schema::configured("");
+    assert_eq!(equals(&schema.name, "*)(uid=*\0\\"), r"(uid=\2a\29\28uid=\2a\00\5c)");
+    let filter = schema.groups_of_name("a)(b");
+    assert_eq!(filter, r"(&(objectClass=posixGroup)(memberUid=a\29\28b))");
+    let bis = Schema::configured("schema = \"rfc2307bis\"");
+    let filter = bis.groups_of_dns([r"cn=Smith\2C (J*),o=x", "uid=b,o=x"].into_iter());
+    assert!(
+        filter.contains(r"(member=cn=Smith\5c2C \28J\2a\29,o=x)(member=uid=b,o=x)(uniqueMember=cn=Smith"),
+        "{filter}"
+    );
     assert!(ldap3::parse_filter(filter).is_ok());
 }
 
 #[test]
-fn ids_come_from_sids_where_the_configuration_says_so() {
-    let sid = |rid: u32| Sid::parse("S-1-5-21-1-2-3-0").unwrap().with_rid(rid);
-    let alice = |changes: &[(&str, &[&str])], sids: &[&[u8]]| {
-        let who = name("alice");
-        let entry = alice_with(changes).with_sids(sids);
-        person(&[entry], Who::Name(&who), LdapIds::Sid, "corp", NOW).map(|found| found.unwrap().person)
-    };
-    let users: &[(&str, &[&str])] = &[("primarygroupid", &["513"]), ("entryuuid", &[])];
-    let p = alice(users, &[&sid(1105).to_bytes()]).unwrap();
-    assert_eq!((p.uid, p.gid), (Some(sid(1105).into()), Some(sid(513).into())), "and not uidNumber");
-    assert_eq!(p.key.subject, "S-1-5-21-1-2-3-1105");
-    // What cannot be read is never made up.
-    assert!(alice(users, &[]).is_err());
-    assert!(alice(users, &[&sid(1).to_bytes(), &sid(2).to_bytes()]).is_err());
-    assert!(alice(users, &[b"S-1-5-21-1-2-3-1105"]).is_err());
-    assert!(alice(&[], &[&sid(1105).to_bytes()]).is_err(), "no primaryGroupID");
-    let team = group_entry("cn=ml,o=x", &["ml"], &[], &[]).with_sids(&[&sid(1200).to_bytes()]);
-    let claim = GroupClaim { name: GroupName::new("ml").unwrap(), gid: Some(sid(1200).into()) };
-    assert_eq!(claims(std::slice::from_ref(&team), LdapIds::Sid), Ok(vec![claim.clone()]));
-    let found = group(&[team], Which::Gid(7, Some(sid(1200))), LdapIds::Sid).unwrap().unwrap();
-    assert_eq!(found.claim, claim);
+fn what_a_configuration_changes_is_asked_for() {
+    let schema = Schema::configured(
+        "schema = \"rfc2307bis\"\nuser_filter = \"(employeeType=staff)\"\ngroup_filter = \"(!(cn=secret))\"\n\
+         [provider.attributes]\nuser_name = \"sAMAccountName\"\nuser_home = \"unixHomeDirectory\"\n\
+         group_member = \"uniqueMember\"\n",
+    );
+    let name = |n: &str| UserName::new(n).unwrap();
+    assert_eq!(
+        schema.people_by_name(&[name("alice"), name("bob")]),
+        "(&(&(objectClass=posixAccount)(employeeType=staff))(|(sAMAccountName=alice)(sAMAccountName=bob)))"
+    );
+    let group = GroupName::new("ml").unwrap();
+    assert_eq!(
+        schema.group_filter(Which::Name(&group)).unwrap(),
+        "(&(&(objectClass=posixGroup)(!(cn=secret)))(cn=ml))"
+    );
+    assert!(schema.groups_of_dns(["o=y"].into_iter()).ends_with("(!(cn=secret)))(uniqueMember=o=y))"));
+    for attribute in ["sAMAccountName", "unixHomeDirectory", "loginShell", "entryUUID"] {
+        assert!(schema.of_person.iter().any(|a| a == attribute), "{attribute}: {:?}", schema.of_person);
+    }
+    assert!(!schema.of_person.iter().any(|a| a == "homeDirectory"));
+    assert_eq!(schema.of_group.last().map(String::as_str), Some("uniqueMember"));
+    assert_eq!(Schema::configured("schema = \"ipa\"").key.key, "ipauniqueid");
 }
 
 #[test]
 fn an_id_is_looked_for_by_the_sid_that_it_is_computed_from() {
     let sid = Sid::parse("S-1-5-21-1-2-3-1105").unwrap();
-    let filter = person_filter(Who::Uid(7, Some(sid)), LdapIds::Sid).unwrap();
+    let sids = Schema::configured("ids = \"sid\"");
+    let filter = sids.person_filter(Who::Uid(7, Some(sid))).unwrap();
     let bytes = r"\01\05\00\00\00\00\00\05\15\00\00\00\01\00\00\00\02\00\00\00\03\00\00\00\51\04\00\00";
     assert_eq!(filter, format!("(&(objectClass=posixAccount)(objectSid={bytes}))"));
     assert!(ldap3::parse_filter(filter).is_ok());
-    assert_eq!(person_filter(Who::Uid(7, None), LdapIds::Sid), None, "of no domain that is known");
-    assert_eq!(group_filter(Which::Gid(7, None), LdapIds::Sid), None);
-    let by_number = person_filter(Who::Uid(7, Some(sid)), NUMBERS);
+    assert_eq!(sids.person_filter(Who::Uid(7, None)), None, "of no domain that is known");
+    assert_eq!(sids.group_filter(Which::Gid(7, None)), None);
+    let by_number = Schema::configured("").person_filter(Who::Uid(7, Some(sid)));
     assert_eq!(by_number.as_deref(), Some("(&(objectClass=posixAccount)(uidNumber=7))"));
 }

@@ -1,0 +1,129 @@
+//! Who is in which groups, and of whom a group is made, where groups have groups for members.
+//!
+//! Both go through the directory level by level, up to `group_nesting`; what was seen is not asked for
+//! again, so that groups that contain each other end.
+
+use super::directory::Lane;
+use super::entry::Entry;
+use super::link::Query;
+use super::schema::Members;
+use super::{LdapProvider, MOST_GROUPS, MOST_NAMESAKES, dn, group, person};
+use crate::config::LdapMembers;
+use crate::model::{GroupClaim, Unavailable};
+use futures_util::future::try_join_all;
+use gpuhub_common::name::UserName;
+use ldap3::Scope;
+use std::collections::{BTreeSet, HashSet};
+
+/// DNs in one filter. They are some 60 bytes long; servers take filters of many times that.
+const IN_A_FILTER: usize = 64;
+/// Members of unknown kind that are asked for at once, and at most.
+const AT_ONCE: usize = 16;
+const MOST_STRANGERS: usize = 5_000;
+
+impl LdapProvider {
+    /// The groups that somebody is in, sorted.
+    pub(super) async fn groups_of(
+        &self,
+        lane: Lane,
+        name: &UserName,
+        dn: &str,
+    ) -> Result<Vec<GroupClaim>, Unavailable> {
+        let attributes = || self.schema.of_her_groups.clone();
+        if self.schema.members == Members::Names {
+            let filter = self.schema.groups_of_name(name.as_str());
+            let entries = self.search(lane, &self.group_bases, filter, attributes(), MOST_GROUPS).await?;
+            return group::claims(&self.schema, &entries);
+        }
+        let mut seen = HashSet::from([dn::normalised(dn)]);
+        let (mut all, mut level) = (Vec::new(), vec![dn.to_owned()]);
+        for _ in 0..=self.nesting {
+            let mut found = Vec::new();
+            for some in level.chunks(IN_A_FILTER) {
+                let filter = self.schema.groups_of_dns(some.iter().map(String::as_str));
+                found.extend(self.search(lane, &self.group_bases, filter, attributes(), MOST_GROUPS).await?);
+            }
+            found.retain(|entry| seen.insert(dn::normalised(&entry.dn)));
+            level = found.iter().map(|entry| entry.dn.clone()).collect();
+            all.extend(found);
+            if all.len() > MOST_GROUPS {
+                return Err(Unavailable(format!("{name} is in more than {MOST_GROUPS} groups")));
+            }
+            if level.is_empty() {
+                break;
+            }
+        }
+        group::claims(&self.schema, &all)
+    }
+
+    /// The people of a group, sorted. What is named as a member and is not there, or is neither a person nor
+    /// a group, is left out.
+    pub(super) async fn members_of(&self, entry: &Entry) -> Result<Vec<UserName>, Unavailable> {
+        let values = group::members(&self.schema, entry);
+        match (self.members, self.schema.members) {
+            (LdapMembers::None, _) => return Ok(Vec::new()),
+            (LdapMembers::All, Members::Names) => return Ok(group::names(values)),
+            (LdapMembers::All, Members::Dns) => {}
+        }
+        let mut seen = HashSet::from([dn::normalised(&entry.dn)]);
+        let (mut names, mut strangers) = (BTreeSet::new(), 0);
+        let mut level: Vec<String> = values.map(str::to_owned).collect();
+        for _ in 0..=self.nesting {
+            let (mut named, mut unknown) = (Vec::new(), Vec::new());
+            for dn in std::mem::take(&mut level) {
+                let normalised = dn::normalised(&dn);
+                if seen.insert(normalised.clone()) {
+                    match self.named_by(&dn, &normalised) {
+                        Some(name) => named.push(name),
+                        None => unknown.push(dn),
+                    }
+                }
+            }
+            // Those who are there, and are whom the DN means.
+            for some in named.chunks(IN_A_FILTER) {
+                let filter = self.schema.people_by_name(some);
+                let people = self.search_people(Lane::Lookups, filter, MOST_NAMESAKES * some.len()).await?;
+                let meant = people.iter().filter(|person| seen.contains(&dn::normalised(&person.dn)));
+                names.extend(meant.filter_map(|person| person::user_name(&self.schema, person)));
+            }
+            strangers += unknown.len();
+            if strangers > MOST_STRANGERS {
+                return Err(Unavailable(format!(
+                    "{} has more than {MOST_STRANGERS} members of unknown names",
+                    entry.dn
+                )));
+            }
+            for some in unknown.chunks(AT_ONCE) {
+                for found in try_join_all(some.iter().map(|dn| self.member(dn))).await?.into_iter().flatten() {
+                    let more: Vec<_> = group::members(&self.schema, &found).map(str::to_owned).collect();
+                    if more.is_empty() {
+                        names.extend(person::user_name(&self.schema, &found));
+                    }
+                    level.extend(more);
+                }
+            }
+            if level.is_empty() {
+                break;
+            }
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    /// Whose DN it is, where that can be seen: it has her name in it, and lies where people are.
+    fn named_by(&self, dn: &str, normalised: &str) -> Option<UserName> {
+        let name = dn::naming_value(dn, &self.schema.name.key).and_then(|n| UserName::new(&n).ok())?;
+        let below = |base: &String| normalised.ends_with(&format!(",{}", dn::normalised(base)));
+        self.user_bases.iter().any(below).then_some(name)
+    }
+
+    async fn member(&self, dn: &str) -> Result<Option<Entry>, Unavailable> {
+        let query = Query {
+            base: dn.to_owned(),
+            scope: Scope::Base,
+            filter: self.schema.anything(),
+            attributes: self.schema.of_member.clone(),
+            most: 1,
+        };
+        Ok(self.directory.search(Lane::Lookups, query).await?.pop())
+    }
+}
