@@ -142,10 +142,16 @@ pub enum Reason {
     BadName,
     /// Locked or disabled in the directory.
     AccountLocked,
+    /// Disabled in the directory.
+    AccountDisabled,
     /// Its time is over.
     AccountExpired,
-    /// The password must be changed first.
+    /// The password is too old, and must be changed first.
     PasswordExpired,
+    /// The administrator wants it changed first.
+    MustChangePassword,
+    /// Not at this time of the day, or not from here (Active Directory).
+    LogonRestricted,
     /// Too many failures in a row.
     TooManyTries,
     /// No access rule lets her in here.
@@ -186,14 +192,17 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason once.
-    pub const ALL: [Reason; 25] = [
+    pub const ALL: [Reason; 28] = [
         Reason::WrongPassword,
         Reason::EmptyPassword,
         Reason::UnknownUser,
         Reason::BadName,
         Reason::AccountLocked,
+        Reason::AccountDisabled,
         Reason::AccountExpired,
         Reason::PasswordExpired,
+        Reason::MustChangePassword,
+        Reason::LogonRestricted,
         Reason::TooManyTries,
         Reason::NotAllowed,
         Reason::NoInteractiveService,
@@ -222,8 +231,11 @@ impl Reason {
             Reason::UnknownUser => "unknown-user",
             Reason::BadName => "bad-name",
             Reason::AccountLocked => "account-locked",
+            Reason::AccountDisabled => "account-disabled",
             Reason::AccountExpired => "account-expired",
             Reason::PasswordExpired => "password-expired",
+            Reason::MustChangePassword => "must-change-password",
+            Reason::LogonRestricted => "logon-restricted",
             Reason::TooManyTries => "too-many-tries",
             Reason::NotAllowed => "not-allowed",
             Reason::NoInteractiveService => "no-interactive-service",
@@ -249,10 +261,12 @@ impl Reason {
     pub const fn code(self) -> Code {
         match self {
             Reason::UnknownUser | Reason::BadName => Code::UserUnknown,
-            Reason::AccountLocked | Reason::AccountExpired => Code::AcctExpired,
-            Reason::PasswordExpired => Code::NewAuthtokReqd,
+            Reason::AccountLocked | Reason::AccountDisabled | Reason::AccountExpired => Code::AcctExpired,
+            Reason::PasswordExpired | Reason::MustChangePassword => Code::NewAuthtokReqd,
             Reason::TooManyTries | Reason::Busy => Code::MaxTries,
-            Reason::NotAllowed | Reason::NameTaken | Reason::EntryRefused | Reason::NoId => Code::PermDenied,
+            Reason::NotAllowed | Reason::LogonRestricted | Reason::NameTaken | Reason::EntryRefused | Reason::NoId => {
+                Code::PermDenied
+            }
             Reason::NoInteractiveService => Code::CredInsufficient,
             Reason::BackendUnavailable | Reason::RegistryUnavailable => Code::AuthinfoUnavail,
             Reason::Internal => Code::SystemErr,
@@ -277,10 +291,13 @@ impl Reason {
             | Reason::UnknownUser
             | Reason::BadName
             | Reason::AccountLocked
+            | Reason::AccountDisabled
             | Reason::TooManyTries
             | Reason::Cancelled => None,
             Reason::AccountExpired => Some("This account has expired."),
             Reason::PasswordExpired => Some("Your password has expired and must be changed."),
+            Reason::MustChangePassword => Some("Your password must be changed before the first login."),
+            Reason::LogonRestricted => Some("You are not allowed to log in now, or from here."),
             Reason::NotAllowed => Some("You are not allowed to log in to this machine."),
             Reason::NoInteractiveService => {
                 Some("This login needs a browser, which this service cannot show. Log in by SSH.")

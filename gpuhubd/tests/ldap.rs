@@ -210,7 +210,7 @@ async fn the_directory_s_policy_is_obeyed() {
     assert_eq!(log_in(&p, &stale, "pw-stale").await, Err(Reason::PasswordExpired));
     assert_eq!(log_in(&p, &stale, "wrong").await, Err(Reason::WrongPassword));
     let reset = find(&p, "reset").await.unwrap();
-    assert_eq!(log_in(&p, &reset, "pw-reset").await, Err(Reason::PasswordExpired));
+    assert_eq!(log_in(&p, &reset, "pw-reset").await, Err(Reason::MustChangePassword));
 
     // Three wrong ones lock bob for two seconds.
     let bob = find(&p, "bob").await.unwrap();

@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from harness import layers, product, roots  # noqa: E402
+from harness.ad import ActiveDirectory  # noqa: E402
 from harness.box import Box  # noqa: E402
 from harness.ca import Authority  # noqa: E402
 from harness.container import Podman  # noqa: E402
@@ -51,6 +52,12 @@ def slapd(slapd_session):
     slapd_session.resume()
     if not slapd_session.box.pids("slapd"):
         slapd_session.start()
+
+
+@pytest.fixture(scope="session")
+def ad(lan, ca):
+    """A domain. A test that changes an entry changes it back."""
+    return ActiveDirectory(lan, ca)
 
 
 @pytest.fixture(scope="session")

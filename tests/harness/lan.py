@@ -24,6 +24,7 @@ HOSTS = {
     "ldap.test": "127.0.0.2",
     "sso.test": "127.0.0.3",
     "faulty.test": "127.0.0.4",
+    "ad.test": "127.0.0.5",
 }
 
 # Before a command: it is killed when the thread that started it ends (the main thread, for a test).

@@ -4,6 +4,7 @@
     box       base + sshd, rsyslog, sudo, cron: a container image such as people make, without gpuhub
     hub       box + JupyterHub, its notebook server and its proxy
     servers   base + slapd, and the OpenID provider
+    ad        base + Samba, with the domain ad.test and its people
     peers     box + nslcd and sssd, beside which gpuhub is put; python, to ask as programs do
 """
 
@@ -152,4 +153,34 @@ SERVERS = chroot_layer("servers", [BASE, OIDC], _INSTALL + "slapd ldap-utils ope
 
 PEERS = chroot_layer("peers", [BOX], _INSTALL + "nslcd libnss-ldapd sssd-ldap libnss-sss python3-minimal\n")
 
-ALL = (BASE, BOX, VENV, NODE, CHP, OIDC, HUB, SERVERS, PEERS)
+# A domain is made once; a test that changes it changes it back. Of the server only LDAP runs, on its own address.
+AD = chroot_layer("ad", [BASE], _INSTALL + """samba samba-ad-provision samba-dsdb-modules samba-vfs-modules ldb-tools procps
+rm -f /etc/samba/smb.conf
+mkdir /srv/ad
+samba-tool domain provision --targetdir=/srv/ad --realm=AD.TEST --domain=AD --server-role=dc --dns-backend=NONE \
+    --adminpass=Admin.Passw0rd --host-name=dc1 --host-ip=127.0.0.5 --use-rfc2307 \
+    --option='posix:eadb=/srv/ad/eadb.tdb'
+sed -i '/^\[global\]/a\
+    interfaces = 127.0.0.5/8\
+    bind interfaces only = yes\
+    server services = ldap\
+    ldap server require strong auth = allow_sasl_over_tls\
+    tls certfile = /srv/ad/server.pem\
+    tls keyfile = /srv/ad/server.key\
+    tls cafile = /srv/ad/ca.pem' /srv/ad/etc/smb.conf
+tool() { samba-tool "$@" -s /srv/ad/etc/smb.conf; }
+tool user create reader Reader.Passw0rd
+for who in "alice Alice Archer" "bob Bob Baker" "carol Carol Cho"; do
+    set -- $who
+    tool user create $1 Passw0rd.Of.Theirs --given-name=$2 --surname=$3 --login-shell=/bin/bash
+done
+tool user rename bob --force-new-cn='Baker\\, Bob (B*)'
+for group in gpu-users ml everyone; do tool group add $group; done
+tool group addmembers gpu-users alice,bob
+tool group addmembers ml carol
+# everyone has the other two, and is in the first: a circle.
+tool group addmembers everyone gpu-users,ml
+tool group addmembers gpu-users everyone
+""")
+
+ALL = (BASE, BOX, VENV, NODE, CHP, OIDC, HUB, SERVERS, AD, PEERS)

@@ -52,9 +52,8 @@ pub struct LdapConfig {
     pub bind_dn: Option<String>,
     /// The password of `bind_dn`.
     pub bind_password_file: Option<SecretFile>,
-    /// Which ids its people and groups have.
-    #[serde(default)]
-    pub ids: LdapIds,
+    /// Which ids its people and groups have; absent: see [`LdapConfig::ids`].
+    pub ids: Option<LdapIds>,
     /// To connect, TLS included.
     #[serde(default = "three")]
     pub connect_timeout: DurationText,
@@ -67,11 +66,10 @@ pub struct LdapConfig {
 }
 
 /// See [`LdapConfig::ids`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LdapIds {
     /// uidNumber and gidNumber (RFC 2307).
-    #[default]
     Attributes,
     /// Computed from objectSid and primaryGroupID, as sssd does.
     Sid,
@@ -89,6 +87,8 @@ pub enum LdapSchema {
     Rfc2307bis,
     /// FreeIPA: as rfc2307bis, under IPA's own unique id.
     Ipa,
+    /// Active Directory: which groups somebody is in, through others too, the server says (tokenGroups).
+    Ad,
 }
 
 /// See [`LdapConfig::members`].
@@ -179,6 +179,15 @@ fn ten_minutes() -> DurationText {
 }
 
 impl LdapConfig {
+    /// Which ids its people and groups have: where nothing is said, Active Directory's are computed, since few
+    /// of its people have numbers.
+    pub fn ids(&self) -> LdapIds {
+        self.ids.unwrap_or(match self.schema {
+            LdapSchema::Ad => LdapIds::Sid,
+            LdapSchema::Rfc2307 | LdapSchema::Rfc2307bis | LdapSchema::Ipa => LdapIds::Attributes,
+        })
+    }
+
     pub(super) fn check(&self, source: &Source<'_>, span: &Range<usize>) -> Result<(), ConfigError> {
         let bad = |what: &str, remedy: &str| Err(source.at(span, &format!("provider {}: {what}", self.name), remedy));
         if self.urls.is_empty() {

@@ -171,7 +171,7 @@ impl Engine {
         }
         self.lockout.failed(name, Instant::now());
         let result = provider.verify_password(person, password).await;
-        let judged = matches!(&result, Err(d) if matches!(d.reason, Reason::WrongPassword | Reason::AccountLocked));
+        let judged = matches!(&result, Err(d) if matches!(d.reason, Reason::WrongPassword | Reason::AccountLocked | Reason::AccountDisabled));
         if !judged {
             self.lockout.was_no_try(name);
         }

@@ -82,7 +82,7 @@ impl Engine {
         match self.try_password(provider, person, &old).await {
             Ok(_) => Ok(old),
             // An expired password is what one comes here to change.
-            Err(d) if d.reason == Reason::PasswordExpired => Ok(old),
+            Err(d) if matches!(d.reason, Reason::PasswordExpired | Reason::MustChangePassword) => Ok(old),
             Err(denied) => Err(denied),
         }
     }

@@ -42,6 +42,7 @@ async fn people(link: &Link, url: &str, directory: &Directory, schema: &Schema, 
         filter: schema.people().to_owned(),
         attributes: [schema.name.name.clone()].into(),
         most: 1,
+        paged: false,
     };
     match link.search(query, directory.timeout()).await {
         Ok(entries) if entries.is_empty() => Finding::fatal(

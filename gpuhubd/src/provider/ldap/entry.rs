@@ -11,12 +11,12 @@ pub(super) struct Entry {
     /// Distinguished name.
     pub(super) dn: String,
     attributes: HashMap<String, Vec<String>>,
-    /// Values of [`SID`], which are bytes.
-    sids: Vec<Vec<u8>>,
+    /// Values of the [`SIDS`], which are bytes.
+    sids: HashMap<&'static str, Vec<Vec<u8>>>,
 }
 
-/// The one attribute that is asked for and is no text ([MS-ADA3] 2.43).
-pub(super) const SID: &str = "objectsid";
+/// The attributes that are asked for and are no text ([MS-ADA3] 2.43, 2.331).
+const SIDS: [&str; 2] = ["objectsid", "tokengroups"];
 
 impl Entry {
     /// The values of an attribute, in no order (RFC 4511 §4.1.7). `name` is in lower case.
@@ -31,10 +31,16 @@ impl Entry {
 
     /// Its SID, if it has exactly one that is a domain's user's or group's.
     pub(super) fn sid(&self) -> Option<Sid> {
-        match &self.sids[..] {
-            [bytes] => Sid::from_bytes(bytes).ok(),
+        match self.sids.get("objectsid").map(Vec::as_slice) {
+            Some([bytes]) => Sid::from_bytes(bytes).ok(),
             _ => None,
         }
+    }
+
+    /// The groups of its domain, and of others, that somebody is in; without those that each server has for
+    /// itself.
+    pub(super) fn token_groups(&self) -> impl Iterator<Item = Sid> {
+        self.sids.get("tokengroups").into_iter().flatten().filter_map(|bytes| Sid::from_bytes(bytes).ok())
     }
 
     /// The value, if there is exactly one.
@@ -48,18 +54,21 @@ impl Entry {
 
 impl From<SearchEntry> for Entry {
     fn from(raw: SearchEntry) -> Self {
-        let (mut attributes, mut sids) = (HashMap::<String, Vec<String>>::new(), Vec::new());
+        let (mut attributes, mut sids) = (HashMap::<String, Vec<String>>::new(), HashMap::<_, Vec<_>>::new());
+        let sids_of = |name: &str| SIDS.into_iter().find(|sid| *sid == name);
         // The library calls text what happens to be UTF-8, a SID too.
         for (name, values) in raw.attrs {
-            match name.to_ascii_lowercase() {
-                name if name == SID => sids.extend(values.into_iter().map(String::into_bytes)),
-                name => attributes.entry(name).or_default().extend(values),
+            let name = name.to_ascii_lowercase();
+            match sids_of(&name) {
+                Some(sid) => sids.entry(sid).or_default().extend(values.into_iter().map(String::into_bytes)),
+                None => attributes.entry(name).or_default().extend(values),
             }
         }
         for (name, values) in raw.bin_attrs {
-            match name.to_ascii_lowercase() {
-                name if name == SID => sids.extend(values),
-                name => {
+            let name = name.to_ascii_lowercase();
+            match sids_of(&name) {
+                Some(sid) => sids.entry(sid).or_default().extend(values),
+                None => {
                     let texts = values.into_iter().filter_map(|v| String::from_utf8(v).ok());
                     attributes.entry(name).or_default().extend(texts);
                 }
@@ -74,11 +83,11 @@ impl Entry {
     /// For tests.
     pub(super) fn of(dn: &str, attributes: &[(&str, &[&str])]) -> Self {
         let attributes = attributes.iter().map(|(n, v)| ((*n).to_owned(), v.iter().map(|v| (*v).to_owned()).collect()));
-        Self { dn: dn.into(), attributes: attributes.collect(), sids: Vec::new() }
+        Self { dn: dn.into(), attributes: attributes.collect(), sids: HashMap::new() }
     }
 
     pub(super) fn with_sids(mut self, sids: &[&[u8]]) -> Self {
-        self.sids = sids.iter().map(|sid| sid.to_vec()).collect();
+        self.sids.insert("objectsid", sids.iter().map(|sid| sid.to_vec()).collect());
         self
     }
 }

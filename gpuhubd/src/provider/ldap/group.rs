@@ -3,7 +3,7 @@
 use super::dn;
 use super::entry::Entry;
 use super::person::{id, single};
-use super::schema::{POSIX_GROUP, Schema};
+use super::schema::{Members, POSIX_GROUP, Schema};
 use crate::model::{GroupClaim, Unavailable};
 use crate::provider::Which;
 use gpuhub_common::name::{GroupName, UserName};
@@ -47,10 +47,12 @@ pub(super) fn names<'v>(values: impl Iterator<Item = &'v str>) -> Vec<UserName> 
     names
 }
 
-/// Whether it is one by its class. Where there are no others, a directory need not show the class.
+/// Whether it is one by its class. Where no others were asked for, it is.
 fn is_posix(schema: &Schema, entry: &Entry) -> bool {
-    let classes = entry.values("objectclass");
-    schema.members == super::schema::Members::Names || classes.iter().any(|c| c.eq_ignore_ascii_case(POSIX_GROUP))
+    match schema.members {
+        Members::Names | Members::Asked => true,
+        Members::Dns => entry.values("objectclass").iter().any(|class| class.eq_ignore_ascii_case(POSIX_GROUP)),
+    }
 }
 
 /// The one name of an entry, as of a person's.

@@ -4,6 +4,7 @@ use super::entry::Entry;
 use super::ppolicy::{self, Policy};
 use super::server::{Place, Security, Server};
 use super::trouble::{Ended, Trouble, contain};
+use ldap3::adapters::{Adapter, PagedResults};
 use ldap3::exop::PasswordModify;
 use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapResult, Scope, SearchEntry, SearchOptions, StdStream};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -17,6 +18,9 @@ use zeroize::Zeroizing;
 const QUIET_S: u32 = 30;
 const PROBE_S: u32 = 10;
 const PROBES: u32 = 3;
+
+/// Entries in a page.
+const PAGE: i32 = 500;
 
 /// A connection. Several searches may share it; a bind needs it alone (RFC 4511 §4.2.1). It is
 /// closed when it is dropped.
@@ -42,6 +46,8 @@ pub(super) struct Query {
     pub(super) attributes: Arc<[String]>,
     /// More entries than these are an error.
     pub(super) most: usize,
+    /// In pages (RFC 2696): Active Directory gives no more than 1,000 entries at once.
+    pub(super) paged: bool,
 }
 
 /// The answer to a bind or a password change.
@@ -87,9 +93,13 @@ impl Link {
             let seconds = i32::try_from(limit.as_secs() + 1).unwrap_or(i32::MAX);
             let most = i32::try_from(query.most).unwrap_or(i32::MAX);
             let options = SearchOptions::new().timelimit(seconds).sizelimit(most);
+            let mut adapters: Vec<Box<dyn Adapter<'_, String, Arc<[String]>>>> = Vec::new();
+            if query.paged {
+                adapters.push(Box::new(PagedResults::new(PAGE)));
+            }
             let mut stream = ldap
                 .with_search_options(options)
-                .streaming_search(&query.base, query.scope, &query.filter, query.attributes)
+                .streaming_search_with(adapters, &query.base, query.scope, &query.filter, query.attributes)
                 .await?;
             let mut entries = Vec::new();
             let mut over = false;

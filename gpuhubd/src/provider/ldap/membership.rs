@@ -14,12 +14,15 @@ use futures_util::future::try_join_all;
 use gpuhub_common::name::UserName;
 use ldap3::Scope;
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 /// DNs in one filter. They are some 60 bytes long; servers take filters of many times that.
 const IN_A_FILTER: usize = 64;
 /// Members of unknown kind that are asked for at once, and at most.
 const AT_ONCE: usize = 16;
 const MOST_STRANGERS: usize = 5_000;
+/// People of one group.
+const MOST_MEMBERS: usize = 200_000;
 
 impl LdapProvider {
     /// The groups that somebody is in, sorted.
@@ -30,10 +33,14 @@ impl LdapProvider {
         dn: &str,
     ) -> Result<Vec<GroupClaim>, Unavailable> {
         let attributes = || self.schema.of_her_groups.clone();
-        if self.schema.members == Members::Names {
-            let filter = self.schema.groups_of_name(name.as_str());
-            let entries = self.search(lane, &self.group_bases, filter, attributes(), MOST_GROUPS).await?;
-            return group::claims(&self.schema, &entries);
+        match self.schema.members {
+            Members::Names => {
+                let filter = self.schema.groups_of_name(name.as_str());
+                let entries = self.search(lane, &self.group_bases, filter, attributes(), MOST_GROUPS).await?;
+                return group::claims(&self.schema, &entries);
+            }
+            Members::Asked => return self.groups_of_token(lane, dn).await,
+            Members::Dns => {}
         }
         let mut seen = HashSet::from([dn::normalised(dn)]);
         let (mut all, mut level) = (Vec::new(), vec![dn.to_owned()]);
@@ -56,6 +63,40 @@ impl LdapProvider {
         group::claims(&self.schema, &all)
     }
 
+    /// Those of the token that Active Directory makes for somebody who logs in: through all groups, her primary
+    /// one included.
+    async fn groups_of_token(&self, lane: Lane, dn: &str) -> Result<Vec<GroupClaim>, Unavailable> {
+        let query = Query {
+            base: dn.to_owned(),
+            scope: Scope::Base,
+            filter: "(objectClass=*)".into(),
+            attributes: ["tokenGroups".to_owned()].into(),
+            most: 1,
+            paged: false,
+        };
+        let token = self.directory.search(lane, query).await?;
+        let sids: Vec<_> = token.iter().flat_map(Entry::token_groups).collect();
+        // Everybody has a primary group at least: who reads none of it may not.
+        if let (Some(somebody), true) = (token.first(), sids.is_empty()) {
+            return Err(Unavailable(format!("the tokenGroups of {} are not readable", somebody.dn)));
+        }
+        let mut all = Vec::new();
+        for some in sids.chunks(IN_A_FILTER) {
+            let (filter, attributes) = (self.schema.groups_of_sids(some), self.schema.of_her_groups.clone());
+            all.extend(self.search(lane, &self.group_bases, filter, attributes, MOST_GROUPS).await?);
+        }
+        group::claims(&self.schema, &all)
+    }
+
+    /// The people whom the server finds in a group.
+    async fn people_of(&self, group: &Entry) -> Result<Vec<UserName>, Unavailable> {
+        let filter = self.schema.people_of(&group.dn, self.nesting > 0);
+        let attributes: Arc<[String]> = [self.schema.name.name.clone()].into();
+        let people = self.search(Lane::Lookups, &self.user_bases, filter, attributes, MOST_MEMBERS).await?;
+        let names: BTreeSet<_> = people.iter().filter_map(|person| person::user_name(&self.schema, person)).collect();
+        Ok(names.into_iter().collect())
+    }
+
     /// The people of a group, sorted. What is named as a member and is not there, or is neither a person nor
     /// a group, is left out.
     pub(super) async fn members_of(&self, entry: &Entry) -> Result<Vec<UserName>, Unavailable> {
@@ -63,6 +104,7 @@ impl LdapProvider {
         match (self.members, self.schema.members) {
             (LdapMembers::None, _) => return Ok(Vec::new()),
             (LdapMembers::All, Members::Names) => return Ok(group::names(values)),
+            (LdapMembers::All, Members::Asked) => return self.people_of(entry).await,
             (LdapMembers::All, Members::Dns) => {}
         }
         let mut seen = HashSet::from([dn::normalised(&entry.dn)]);
@@ -123,6 +165,7 @@ impl LdapProvider {
             filter: self.schema.anything(),
             attributes: self.schema.of_member.clone(),
             most: 1,
+            paged: false,
         };
         Ok(self.directory.search(Lane::Lookups, query).await?.pop())
     }

@@ -104,7 +104,7 @@ impl LdapProvider {
                 let (entries, groups) = tokio::join!(entries, self.groups_of(Lane::Logins, name, ""));
                 (self.person(&entries?, Who::Name(name))?, groups?)
             }
-            Members::Dns => {
+            Members::Dns | Members::Asked => {
                 let found = self.person(&entries.await?, Who::Name(name))?;
                 let dn = found.as_ref().map_or_else(|| self.nobody_s_dn(name.as_str()), |found| found.dn.clone());
                 (found, self.groups_of(Lane::Logins, name, &dn).await?)
@@ -154,7 +154,8 @@ impl LdapProvider {
         let mut all = Vec::new();
         for base in bases {
             let (base, filter, attributes) = (base.clone(), filter.clone(), attributes.clone());
-            let query = Query { base, scope: Scope::Subtree, filter, attributes, most };
+            let paged = self.schema.members == Members::Asked;
+            let query = Query { base, scope: Scope::Subtree, filter, attributes, most, paged };
             all.extend(self.directory.search(lane, query).await?);
         }
         if bases.len() > 1 {

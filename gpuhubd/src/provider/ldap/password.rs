@@ -24,16 +24,40 @@ pub(super) fn verdict(answer: &Answer) -> Result<(), Denied> {
     match (result.rc, answer.policy.error) {
         (_, Some(Fault::AccountLocked)) => because(Reason::AccountLocked),
         // The server says this only of a password that was right.
-        (0 | 49, Some(Fault::PasswordExpired | Fault::ChangeAfterReset)) => because(Reason::PasswordExpired),
+        (0 | 49, Some(Fault::PasswordExpired)) => because(Reason::PasswordExpired),
+        (0 | 49, Some(Fault::ChangeAfterReset)) => because(Reason::MustChangePassword),
         (0, _) => Ok(()),
-        // invalidCredentials; noSuchObject (deleted a moment ago) and inappropriateAuthentication
+        (49, _) => because(active_directory(&result.text).unwrap_or(Reason::WrongPassword)),
+        // noSuchObject (deleted a moment ago) and inappropriateAuthentication
         // (no password in the entry), where the server tells them apart.
-        (49 | 32 | 48, _) => because(Reason::WrongPassword),
+        (32 | 48, _) => because(Reason::WrongPassword),
         // 389 Directory Server: "Exceed password retry limit", and "Account inactivated".
         (19, _) => because(Reason::AccountLocked),
         (53, _) if says(&result.text, &["inactivated", "locked", "disabled"]) => because(Reason::AccountLocked),
         _ => because(Reason::BackendUnavailable),
     }
+}
+
+/// What Active Directory adds to "invalid credentials", as a Windows error in hexadecimal ([MS-ERREF] 2.2).
+fn active_directory(text: &str) -> Option<Reason> {
+    let (_, data) = text.split_once(", data ")?;
+    let code = data.split(|c: char| !c.is_ascii_alphanumeric()).next()?;
+    Some(match code {
+        // ERROR_INVALID_LOGON_HOURS, ERROR_INVALID_WORKSTATION
+        "530" | "531" => Reason::LogonRestricted,
+        // ERROR_PASSWORD_EXPIRED
+        "532" => Reason::PasswordExpired,
+        // ERROR_ACCOUNT_DISABLED
+        "533" => Reason::AccountDisabled,
+        // ERROR_ACCOUNT_EXPIRED
+        "701" => Reason::AccountExpired,
+        // ERROR_PASSWORD_MUST_CHANGE
+        "773" => Reason::MustChangePassword,
+        // ERROR_ACCOUNT_LOCKED_OUT
+        "775" => Reason::AccountLocked,
+        // ERROR_NO_SUCH_USER, ERROR_LOGON_FAILURE, and whatever else it is: not her password.
+        _ => return None,
+    })
 }
 
 fn says(text: &str, words: &[&str]) -> bool {
@@ -45,7 +69,7 @@ fn says(text: &str, words: &[&str]) -> bool {
 pub(super) fn changed(bound: &Answer, change: Option<&Answer>) -> Result<(), String> {
     let Some(answer) = change else {
         return Err(match verdict(bound).map_err(|d| d.reason) {
-            Err(Reason::PasswordExpired) => {
+            Err(Reason::PasswordExpired | Reason::MustChangePassword) => {
                 "Your password has expired, and the directory no longer lets you change it. Ask your administrator."
             }
             Err(Reason::WrongPassword) => "The old password is wrong.",
@@ -140,7 +164,7 @@ mod tests {
     fn verdicts() {
         let reason = |rc, text, error| verdict(&answer(rc, text, error)).map_err(|d| d.reason);
         assert_eq!(reason(0, "", None), Ok(()));
-        assert_eq!(reason(0, "", Some(Fault::ChangeAfterReset)), Err(Reason::PasswordExpired));
+        assert_eq!(reason(0, "", Some(Fault::ChangeAfterReset)), Err(Reason::MustChangePassword));
         assert_eq!(reason(0, "", Some(Fault::AccountLocked)), Err(Reason::AccountLocked));
         assert_eq!(reason(49, "", None), Err(Reason::WrongPassword));
         assert_eq!(reason(49, "", Some(Fault::AccountLocked)), Err(Reason::AccountLocked));
@@ -150,6 +174,30 @@ mod tests {
         assert_eq!(reason(53, "operation restricted", None), Err(Reason::BackendUnavailable));
         for rc in [1, 2, 3, 5, 6, 8, 10, 13, 14, 50, 51, 52, 80, 118, 4_294_967_295] {
             assert_eq!(reason(rc, "", None), Err(Reason::BackendUnavailable), "{rc}");
+        }
+    }
+
+    #[test]
+    fn what_active_directory_adds_to_invalid_credentials() {
+        let of = |data: &str| {
+            let text =
+                format!("80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error, data {data}, v1db1");
+            verdict(&answer(49, &text, None)).unwrap_err().reason
+        };
+        for (data, want) in [
+            ("525", Reason::WrongPassword),
+            ("52e", Reason::WrongPassword),
+            ("530", Reason::LogonRestricted),
+            ("531", Reason::LogonRestricted),
+            ("532", Reason::PasswordExpired),
+            ("533", Reason::AccountDisabled),
+            ("701", Reason::AccountExpired),
+            ("773", Reason::MustChangePassword),
+            ("775", Reason::AccountLocked),
+            ("", Reason::WrongPassword),
+            ("5333", Reason::WrongPassword),
+        ] {
+            assert_eq!(of(data), want, "{data}");
         }
     }
 

@@ -57,7 +57,7 @@ pub(super) fn person(
         provider: provider.to_owned(),
         name,
         key: PersonKey { issuer: issuer(provider), subject },
-        full_name: gecos.or(entry.one("cn")).unwrap_or_default().to_owned(),
+        full_name: gecos.or(entry.one("displayname")).or(entry.one("cn")).unwrap_or_default().to_owned(),
         uid: Some(id(schema, entry, &schema.uid)?),
         gid: Some(match schema.ids {
             LdapIds::Attributes => number(entry, &schema.gid.key)?.into(),
@@ -122,6 +122,14 @@ fn unreadable(entry: &Entry, attribute: &str) -> Unavailable {
 
 /// Whether she may log in, and whether a lock may be over by itself.
 fn standing(entry: &Entry, now_s: i64) -> (Standing, bool) {
+    // Active Directory. What is no number is taken for every flag.
+    let flags = entry.values("useraccountcontrol").iter().map(|flags| flags.parse::<i64>().unwrap_or(-1));
+    if flags.into_iter().any(|flags| flags & ACCOUNT_DISABLE != 0) {
+        return (Standing::Locked, false);
+    }
+    if entry.values("accountexpires").iter().any(|at| has_expired(at, now_s)) {
+        return (Standing::Expired, false);
+    }
     // 389 Directory Server and FreeIPA.
     if entry.values("nsaccountlock").iter().any(|v| v.eq_ignore_ascii_case("true")) {
         return (Standing::Locked, false);
@@ -142,6 +150,20 @@ fn standing(entry: &Entry, now_s: i64) -> (Standing, bool) {
         return (Standing::Expired, false);
     }
     (Standing::Active, false)
+}
+
+/// The flag in userAccountControl of an account that is disabled ([MS-ADTS] 2.2.16).
+const ACCOUNT_DISABLE: i64 = 2;
+
+/// accountExpires ([MS-ADA1] 2.1): tenths of microseconds since 1601; 0 and the largest number: never.
+fn has_expired(text: &str, now_s: i64) -> bool {
+    const SECONDS_FROM_1601_TO_1970: i64 = 11_644_473_600;
+    match text.parse::<i64>() {
+        Ok(0 | i64::MAX) => false,
+        Ok(at) => at / 10_000_000 - SECONDS_FROM_1601_TO_1970 <= now_s,
+        // What is no number cannot be in the future.
+        Err(_) => true,
+    }
 }
 
 fn today(now_s: i64) -> i64 {

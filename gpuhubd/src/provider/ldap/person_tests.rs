@@ -190,3 +190,44 @@ fn ids_come_from_sids_where_the_configuration_says_so() {
     assert!(alice(users, &[b"S-1-5-21-1-2-3-1105"]).is_err());
     assert!(alice(&[], &[&sid(1105).to_bytes()]).is_err(), "no primaryGroupID");
 }
+
+#[test]
+fn somebody_of_active_directory() {
+    let schema = Schema::configured("schema = \"ad\"");
+    let sid = Sid::parse("S-1-5-21-1-2-3-1105").unwrap();
+    let of = |changes: &[(&str, &[&str])]| {
+        let mut attributes: Vec<(&str, &[&str])> = vec![
+            ("samaccountname", &["alice"]),
+            ("displayname", &["Alice Archer"]),
+            ("cn", &["Archer, Alice"]),
+            ("homedirectory", &[r"\\files\alice"]),
+            ("primarygroupid", &["513"]),
+            ("useraccountcontrol", &["512"]),
+            ("accountexpires", &["9223372036854775807"]),
+        ];
+        for (key, values) in changes {
+            attributes.retain(|(k, _)| k != key);
+            attributes.push((key, values));
+        }
+        let entry = Entry::of(r"CN=Archer\, Alice,CN=Users,DC=x", &attributes).with_sids(&[&sid.to_bytes()]);
+        person(&schema, &[entry], Who::Name(&name("alice")), "corp", NOW).unwrap().unwrap().person
+    };
+    let alice = of(&[]);
+    assert_eq!((alice.uid, alice.gid), (Some(sid.into()), Some(sid.with_rid(513).into())));
+    assert_eq!((alice.full_name.as_str(), alice.home), ("Alice Archer", None), "a Windows share is no home");
+    assert_eq!((alice.key.subject.as_str(), alice.standing), ("S-1-5-21-1-2-3-1105", Standing::Active));
+    let standing = |key, value| of(&[(key, &[value])]).standing;
+    assert_eq!(standing("useraccountcontrol", "514"), Standing::Locked);
+    assert_eq!(standing("useraccountcontrol", "66050"), Standing::Locked, "among other flags");
+    assert_eq!(standing("useraccountcontrol", "rubbish"), Standing::Locked);
+    // 2026-11-01 00:00 UTC, and a moment later.
+    for (at, want) in [
+        ("0", Standing::Active),
+        ("134379648000000000", Standing::Expired),
+        ("134379648010000000", Standing::Active),
+        ("-1", Standing::Expired),
+        ("soon", Standing::Expired),
+    ] {
+        assert_eq!(standing("accountexpires", at), want, "{at}");
+    }
+}

@@ -1,10 +1,11 @@
 //! How a directory's entries are found and what their attributes are called. Pure: what an entry says
 //! is [`super::person`]'s and [`super::group`]'s.
 //!
-//! | | RFC 2307 | rfc2307bis, IPA |
-//! |---|---|---|
-//! | a group's members | names (memberUid) | DNs (member, uniqueMember) |
-//! | groups of groups | no | yes |
+//! | | RFC 2307 | rfc2307bis, IPA | Active Directory |
+//! |---|---|---|---|
+//! | a group's members | names (memberUid) | DNs (member, uniqueMember) | asked for (memberOf) |
+//! | somebody's groups | that name her | that have her DN, step by step | tokenGroups of her entry |
+//! | ids | uidNumber, gidNumber | the same | computed from SIDs |
 //!
 //! Ids are the numbers of RFC 2307, or those that sssd computes from Active Directory's SIDs
 //! ([`LdapIds`]).
@@ -38,6 +39,8 @@ pub(super) enum Members {
     Names,
     /// DNs of people and of groups.
     Dns,
+    /// What the server says of it, step by step or through all groups (Active Directory).
+    Asked,
 }
 
 /// A directory's.
@@ -80,6 +83,8 @@ pub(super) const POSIX_GROUP: &str = "posixgroup";
 const GROUPS_OF_DNS: &str =
     "(|(objectClass=posixGroup)(objectClass=groupOfNames)(objectClass=groupOfUniqueNames)(objectClass=groupOfMembers))";
 
+const AD_PEOPLE: &str = "(&(objectClass=user)(objectCategory=person))";
+
 impl Schema {
     pub(super) fn new(config: &LdapConfig) -> Self {
         let own = &config.attributes;
@@ -87,44 +92,59 @@ impl Schema {
         let members = match config.schema {
             LdapSchema::Rfc2307 => Members::Names,
             LdapSchema::Rfc2307bis | LdapSchema::Ipa => Members::Dns,
+            LdapSchema::Ad => Members::Asked,
         };
         let usual_members: &[&str] = match members {
             Members::Names => &["memberUid"],
             Members::Dns => &["member", "uniqueMember"],
+            Members::Asked => &[],
         };
         let member = match &own.group_member {
             Some(own) => own.0.iter().map(|name| Attribute::new(name)).collect(),
             None => usual_members.iter().map(|name| Attribute::new(name)).collect::<Vec<_>>(),
         };
+        let ad = config.schema == LdapSchema::Ad;
+        let or_ad = |usual, ads| if ad { ads } else { usual };
         let key = if config.schema == LdapSchema::Ipa { "ipaUniqueID" } else { "entryUUID" };
+        let (people, groups) = match (ad, config.ids()) {
+            (false, _) => ("(objectClass=posixAccount)".to_owned(), "(objectClass=posixGroup)".to_owned()),
+            // Computers are users, too, and of another category.
+            (true, LdapIds::Sid) => (AD_PEOPLE.to_owned(), "(objectClass=group)".to_owned()),
+            (true, LdapIds::Attributes) => {
+                let uid = own.user_uid.as_deref().unwrap_or("uidNumber");
+                let gid = own.group_gid.as_deref().unwrap_or("gidNumber");
+                (format!("(&{AD_PEOPLE}({uid}=*))"), format!("(&(objectClass=group)({gid}=*))"))
+            }
+        };
         let and = |class: &str, filter: &Option<String>| match filter {
             Some(filter) => format!("(&{class}{filter})"),
             None => class.to_owned(),
         };
         let none: Arc<[String]> = Arc::from(Vec::new());
         let mut schema = Self {
-            ids: config.ids,
+            ids: config.ids(),
             members,
-            name: named(&own.user_name, "uid"),
+            name: named(&own.user_name, or_ad("uid", "sAMAccountName")),
             uid: named(&own.user_uid, "uidNumber"),
             gid: named(&own.user_gid, "gidNumber"),
             gecos: named(&own.user_gecos, "gecos"),
-            home: named(&own.user_home, "homeDirectory"),
+            // homeDirectory is a Windows share there.
+            home: named(&own.user_home, or_ad("homeDirectory", "unixHomeDirectory")),
             shell: named(&own.user_shell, "loginShell"),
             key: named(&own.user_key, key),
-            group_name: named(&own.group_name, "cn"),
+            group_name: named(&own.group_name, or_ad("cn", "sAMAccountName")),
             group_gid: named(&own.group_gid, "gidNumber"),
             member,
             of_person: none.clone(),
             of_her_groups: none.clone(),
             of_group: none.clone(),
             of_member: none,
-            people: and("(objectClass=posixAccount)", &config.user_filter),
-            groups: and("(objectClass=posixGroup)", &config.group_filter),
+            people: and(&people, &config.user_filter),
             any_group: match members {
-                Members::Names => and("(objectClass=posixGroup)", &config.group_filter),
                 Members::Dns => and(GROUPS_OF_DNS, &config.group_filter),
+                Members::Names | Members::Asked => and(&groups, &config.group_filter),
             },
+            groups: and(&groups, &config.group_filter),
         };
         schema.name_what_is_asked();
         schema
@@ -138,7 +158,14 @@ impl Schema {
         // Operational attributes are shown only to who names them.
         let of_person = all(
             &[name, uid, gid, gecos, home, shell, key],
-            &["cn", "objectSid", "primaryGroupID", "shadowExpire", "pwdAccountLockedTime", "nsAccountLock"],
+            match self.members {
+                Members::Names | Members::Dns => {
+                    &["cn", "objectSid", "primaryGroupID", "shadowExpire", "pwdAccountLockedTime", "nsAccountLock"]
+                }
+                Members::Asked => {
+                    &["cn", "displayName", "objectSid", "primaryGroupID", "userAccountControl", "accountExpires"]
+                }
+            },
         );
         let of_her_groups = all(&[group_name, group_gid], &["objectSid", "objectClass"]);
         let members: Vec<&Attribute> = self.member.iter().collect();
@@ -178,6 +205,18 @@ impl Schema {
         format!("(&{}{})", self.any_group, any(members))
     }
 
+    /// The filter for the groups with one of these SIDs.
+    pub(super) fn groups_of_sids(&self, sids: &[Sid]) -> String {
+        format!("(&{}{})", self.groups, any(sids.iter().map(|sid| equals_sid(*sid))))
+    }
+
+    /// The filter for the people of a group, as the server knows it; `deep`: through other groups, too
+    /// (LDAP_MATCHING_RULE_IN_CHAIN, [MS-ADTS] 3.1.1.3.4.4.3).
+    pub(super) fn people_of(&self, group: &str, deep: bool) -> String {
+        let rule = if deep { ":1.2.840.113556.1.4.1941:" } else { "" };
+        format!("(&{}(memberOf{rule}={}))", self.people, ldap_escape(group))
+    }
+
     /// Anything that may be a member.
     pub(super) fn anything(&self) -> String {
         format!("(|{}{})", self.people, self.any_group)
@@ -195,12 +234,14 @@ impl Schema {
     fn id_filter(&self, attribute: &Attribute, id: u32, sid: Option<Sid>) -> Option<String> {
         match self.ids {
             LdapIds::Attributes => Some(format!("({}={id})", attribute.name)),
-            LdapIds::Sid => {
-                let bytes = sid?.to_bytes().iter().fold(String::new(), |text, byte| text + &format!("\\{byte:02x}"));
-                Some(format!("(objectSid={bytes})"))
-            }
+            LdapIds::Sid => sid.map(equals_sid),
         }
     }
+}
+
+fn equals_sid(sid: Sid) -> String {
+    let bytes = sid.to_bytes().iter().fold(String::new(), |text, byte| text + &format!("\\{byte:02x}"));
+    format!("(objectSid={bytes})")
 }
 
 fn equals(attribute: &Attribute, value: &str) -> String {

@@ -69,3 +69,32 @@ fn an_id_is_looked_for_by_the_sid_that_it_is_computed_from() {
     let by_number = Schema::configured("").person_filter(Who::Uid(7, Some(sid)));
     assert_eq!(by_number.as_deref(), Some("(&(objectClass=posixAccount)(uidNumber=7))"));
 }
+
+#[test]
+fn active_directory_is_asked_in_its_own_words() {
+    let schema = Schema::configured("schema = \"ad\"\nuser_filter = \"(memberOf=cn=gpu)\"");
+    let alice = UserName::new("alice").unwrap();
+    assert_eq!(
+        schema.person_filter(Who::Name(&alice)).unwrap(),
+        "(&(&(&(objectClass=user)(objectCategory=person))(memberOf=cn=gpu))(sAMAccountName=alice))"
+    );
+    let sid = Sid::parse("S-1-5-21-1-2-3-1105").unwrap();
+    for filter in [
+        schema.groups_of_sids(&[sid, sid.with_rid(513)]),
+        schema.people_of(r"CN=a (b)\, c,DC=x", true),
+        schema.people_of("CN=a,DC=x", false),
+        schema.person_filter(Who::Uid(7, Some(sid))).unwrap(),
+    ] {
+        assert!(ldap3::parse_filter(&filter).is_ok(), "{filter}");
+    }
+    assert!(
+        schema
+            .people_of(r"CN=a (b)\, c,DC=x", true)
+            .ends_with(r"(memberOf:1.2.840.113556.1.4.1941:=CN=a \28b\29\5c, c,DC=x))")
+    );
+    for asked in ["sAMAccountName", "unixHomeDirectory", "userAccountControl", "accountExpires"] {
+        assert!(schema.of_person.iter().any(|a| a == asked), "{asked}");
+    }
+    let numbers = Schema::configured("schema = \"ad\"\nids = \"attributes\"");
+    assert!(numbers.people().contains("(uidNumber=*)"), "who has no number is not of this system");
+}

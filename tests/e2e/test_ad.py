@@ -1,0 +1,101 @@
+"""People of a real Active Directory (Samba) log in: SIDs, nested groups, and what the domain says of accounts."""
+
+import pytest
+
+from harness.ad import AD, PASSWORD, READER_PASSWORD, USERS
+from harness.ssh import ssh_kbdint, ssh_key, authorize_key
+
+CAROL = f"CN=Carol Cho,{USERS}"
+
+
+@pytest.fixture
+def box(make_gpubox, ad):
+    box = make_gpubox(AD, up=False)
+    box.write_file("/etc/gpuhub/ldap.secret", READER_PASSWORD + "\n", mode=0o640, owner="root:gpuhub")
+    return box.up()
+
+
+def groups(box, name):
+    return set(box.out(["id", "-Gn", name]).split("\n")[0].replace("Domain Users", "Domain_Users").split())
+
+
+def test_a_login_with_ids_from_sids_and_groups_of_groups(box, ad):
+    session = ssh_kbdint(box, "alice", [PASSWORD], "id -u; id -g; pwd")
+    assert session.accepted, session
+    uid, gid = int(box.out(["id", "-u", "alice"])), int(box.out(["id", "-g", "alice"]))
+    rid = int(ad.sid("alice").rsplit("-", 1)[1])
+    # sssd's slices have 200,000 ids each; the primary group is Domain Users, RID 513, of the same domain.
+    assert (uid - rid) % 200_000 == 0 and uid - rid == gid - 513
+    assert str(uid) in session.transcript and "/home/alice" in session.transcript
+    assert groups(box, "alice") >= {"Domain_Users", "gpu-users", "everyone"}
+    assert "ml" not in groups(box, "alice")
+    line = box.wait_audit(event="auth", user="alice")
+    assert line["result"] == "ok" and line["uid"] == str(uid) and line["backend"] == "ad"
+    assert box.out(["getent", "passwd", "alice"]).split(":")[4:] == ["Alice Archer", "/home/alice", "/bin/bash"]
+
+
+def test_names_with_commas_and_groups_in_a_circle(box):
+    assert ssh_kbdint(box, "bob", [PASSWORD], "true").accepted
+    assert groups(box, "carol") >= {"ml", "everyone", "gpu-users"}
+    members = {name: set(box.out(["getent", "group", name]).split(":")[3].split(","))
+               for name in ("gpu-users", "ml", "everyone")}
+    assert members["everyone"] == members["gpu-users"] == {"alice", "bob", "carol"}
+    # Through gpu-users, which is in everyone, of which ml is not.
+    assert members["ml"] == {"carol"}
+    gid = box.out(["getent", "group", "everyone"]).split(":")[2]
+    assert box.out(["getent", "group", gid]).startswith("everyone:")
+
+
+def test_computers_and_other_spellings_are_nobody(box):
+    for name in ("DC1$", "dc1$", "Alice", "ALICE", "krbtgt2"):
+        assert box.run(["getent", "passwd", name], check=False).returncode == 2, name
+
+
+def refused(box, name, password=PASSWORD):
+    code = box.pam(name, "authenticate", answers=(password,))
+    return code, box.wait_audit(event="auth", user=name, result="denied")["reason"]
+
+
+def test_a_wrong_password(box):
+    assert refused(box, "carol", "wrong") == ("PAM_AUTH_ERR", "wrong-password")
+
+
+def test_a_disabled_account_by_password_and_by_key(box, ad):
+    authorize_key(box, "carol")
+    assert ssh_key(box, "carol").accepted
+    ad.tool("user", "disable", "carol")
+    try:
+        assert refused(box, "carol") == ("PAM_ACCT_EXPIRED", "account-disabled")
+        assert not ssh_key(box, "carol").accepted
+    finally:
+        ad.tool("user", "enable", "carol")
+    assert ssh_key(box, "carol").accepted
+
+
+def test_an_expired_account(box, ad):
+    ad.modify(CAROL, "replace: accountExpires\naccountExpires: 133000000000000000")
+    try:
+        assert refused(box, "carol") == ("PAM_ACCT_EXPIRED", "account-expired")
+    finally:
+        ad.modify(CAROL, "replace: accountExpires\naccountExpires: 0")
+    assert ssh_kbdint(box, "carol", [PASSWORD], "true").accepted
+
+
+def test_a_password_that_must_be_changed(box, ad):
+    ad.modify(CAROL, "replace: pwdLastSet\npwdLastSet: 0")
+    try:
+        assert refused(box, "carol") == ("PAM_NEW_AUTHTOK_REQD", "must-change-password")
+    finally:
+        ad.modify(CAROL, "replace: pwdLastSet\npwdLastSet: -1")
+
+
+def test_a_locked_account(box, ad):
+    ad.tool("domain", "passwordsettings", "set", "--account-lockout-threshold=3")
+    try:
+        for _ in range(4):
+            box.pam("carol", "authenticate", answers=("wrong",))
+        assert box.pam("carol", "authenticate", answers=(PASSWORD,)) == "PAM_ACCT_EXPIRED"
+        box.wait_audit(event="auth", user="carol", result="denied", reason="account-locked")
+    finally:
+        ad.tool("domain", "passwordsettings", "set", "--account-lockout-threshold=0")
+        ad.modify(CAROL, "replace: lockoutTime\nlockoutTime: 0")
