@@ -15,6 +15,15 @@ READER = f"CN=reader,{USERS}"
 READER_PASSWORD = "Reader.Passw0rd"
 PASSWORD = "Passw0rd.Of.Theirs"     # everybody's; the domain's policy wants several kinds of letters
 _CONFIG = "/srv/ad/etc/smb.conf"
+# Only LDAP, on its own address, with a certificate of the session's CA.
+_OPTIONS = {
+    "server services": "ldap",
+    "interfaces": f"{HOSTS['ad.test']}/8",
+    "bind interfaces only": "yes",
+    "tls certfile": "/srv/ad/server.pem",
+    "tls keyfile": "/srv/ad/server.key",
+    "tls cafile": "/srv/ad/ca.pem",
+}
 
 AD = f"""
 [[provider]]
@@ -42,8 +51,9 @@ class ActiveDirectory:
         self.start()
 
     def start(self) -> None:
+        options = [f"--option={key}={value}" for key, value in _OPTIONS.items()]
         self._process = self.box.popen(
-            ["/usr/sbin/samba", "-s", _CONFIG, "-i", "--no-process-group", "--debug-stdout"], log="samba")
+            ["/usr/sbin/samba", "-s", _CONFIG, "-i", "--no-process-group", "--debug-stdout", *options], log="samba")
         wait_until(self._answers, "samba to answer", 60, process=self._process, log=self.box.log("samba"))
 
     def _answers(self) -> bool:
@@ -59,7 +69,7 @@ class ActiveDirectory:
     def modify(self, dn: str, *changes: str) -> None:
         """Each change is LDIF's own."""
         ldif = f"dn: {dn}\nchangetype: modify\n" + "\n-\n".join(changes) + "\n"
-        self.box.run(["ldbmodify", "-H", "/srv/ad/private/sam.ldb", "-"], input=ldif)
+        self.box.run(["ldbmodify", "-H", "/srv/ad/private/sam.ldb"], input=ldif)
 
     def sid(self, name: str) -> str:
         out = self.box.run(["ldbsearch", "-H", "/srv/ad/private/sam.ldb", f"(sAMAccountName={name})", "objectSid"]).stdout

@@ -153,21 +153,13 @@ SERVERS = chroot_layer("servers", [BASE, OIDC], _INSTALL + "slapd ldap-utils ope
 
 PEERS = chroot_layer("peers", [BOX], _INSTALL + "nslcd libnss-ldapd sssd-ldap libnss-sss python3-minimal\n")
 
-# A domain is made once; a test that changes it changes it back. Of the server only LDAP runs, on its own address.
+# A domain is made once; a test that changes it changes it back.
 AD = chroot_layer("ad", [BASE], _INSTALL + """samba samba-ad-provision samba-dsdb-modules samba-vfs-modules ldb-tools procps
 rm -f /etc/samba/smb.conf
 mkdir /srv/ad
 samba-tool domain provision --targetdir=/srv/ad --realm=AD.TEST --domain=AD --server-role=dc --dns-backend=NONE \
     --adminpass=Admin.Passw0rd --host-name=dc1 --host-ip=127.0.0.5 --use-rfc2307 \
     --option='posix:eadb=/srv/ad/eadb.tdb'
-sed -i '/^\[global\]/a\
-    interfaces = 127.0.0.5/8\
-    bind interfaces only = yes\
-    server services = ldap\
-    ldap server require strong auth = allow_sasl_over_tls\
-    tls certfile = /srv/ad/server.pem\
-    tls keyfile = /srv/ad/server.key\
-    tls cafile = /srv/ad/ca.pem' /srv/ad/etc/smb.conf
 tool() { samba-tool "$@" -s /srv/ad/etc/smb.conf; }
 tool user create reader Reader.Passw0rd
 for who in "alice Alice Archer" "bob Bob Baker" "carol Carol Cho"; do
@@ -181,6 +173,15 @@ tool group addmembers ml carol
 # everyone has the other two, and is in the first: a circle.
 tool group addmembers everyone gpu-users,ml
 tool group addmembers gpu-users everyone
+# A crowd: more than the server gives at once without pages.
+{
+    for n in $(seq -w 1 1200); do
+        printf 'dn: CN=c%s,CN=Users,DC=ad,DC=test\\nobjectClass: user\\nsAMAccountName: c%s\\n\\n' $n $n
+    done
+    printf 'dn: CN=crowd,CN=Users,DC=ad,DC=test\\nobjectClass: group\\nsAMAccountName: crowd\\n'
+    for n in $(seq -w 1 1200); do printf 'member: CN=c%s,CN=Users,DC=ad,DC=test\\n' $n; done
+} > /tmp/crowd.ldif
+ldbadd -H /srv/ad/private/sam.ldb /tmp/crowd.ldif
 """)
 
 ALL = (BASE, BOX, VENV, NODE, CHP, OIDC, HUB, SERVERS, AD, PEERS)

@@ -88,12 +88,29 @@ impl LdapProvider {
         group::claims(&self.schema, &all)
     }
 
-    /// The people whom the server finds in a group.
-    async fn people_of(&self, group: &Entry) -> Result<Vec<UserName>, Unavailable> {
-        let filter = self.schema.people_of(&group.dn, self.nesting > 0);
+    /// The people whom the server finds in a group, and in those that are in it.
+    async fn people_in(&self, group: &Entry) -> Result<Vec<UserName>, Unavailable> {
+        let mut seen = HashSet::from([dn::normalised(&group.dn)]);
+        let (mut all, mut level) = (vec![group.dn.clone()], vec![group.dn.clone()]);
+        for _ in 0..self.nesting {
+            let mut found = Vec::new();
+            for some in level.chunks(IN_A_FILTER) {
+                let (filter, attributes) = (self.schema.groups_in(some), self.schema.of_her_groups.clone());
+                found.extend(self.search(Lane::Lookups, &self.group_bases, filter, attributes, MOST_GROUPS).await?);
+            }
+            level = found.into_iter().map(|entry| entry.dn).filter(|dn| seen.insert(dn::normalised(dn))).collect();
+            all.extend(level.iter().cloned());
+            if level.is_empty() {
+                break;
+            }
+        }
         let attributes: Arc<[String]> = [self.schema.name.name.clone()].into();
-        let people = self.search(Lane::Lookups, &self.user_bases, filter, attributes, MOST_MEMBERS).await?;
-        let names: BTreeSet<_> = people.iter().filter_map(|person| person::user_name(&self.schema, person)).collect();
+        let mut names = BTreeSet::new();
+        for some in all.chunks(IN_A_FILTER) {
+            let (filter, attributes) = (self.schema.people_in(some), attributes.clone());
+            let people = self.search(Lane::Lookups, &self.user_bases, filter, attributes, MOST_MEMBERS).await?;
+            names.extend(people.iter().filter_map(|person| person::user_name(&self.schema, person)));
+        }
         Ok(names.into_iter().collect())
     }
 
@@ -104,7 +121,7 @@ impl LdapProvider {
         match (self.members, self.schema.members) {
             (LdapMembers::None, _) => return Ok(Vec::new()),
             (LdapMembers::All, Members::Names) => return Ok(group::names(values)),
-            (LdapMembers::All, Members::Asked) => return self.people_of(entry).await,
+            (LdapMembers::All, Members::Asked) => return self.people_in(entry).await,
             (LdapMembers::All, Members::Dns) => {}
         }
         let mut seen = HashSet::from([dn::normalised(&entry.dn)]);

@@ -210,11 +210,14 @@ impl Schema {
         format!("(&{}{})", self.groups, any(sids.iter().map(|sid| equals_sid(*sid))))
     }
 
-    /// The filter for the people of a group, as the server knows it; `deep`: through other groups, too
-    /// (LDAP_MATCHING_RULE_IN_CHAIN, [MS-ADTS] 3.1.1.3.4.4.3).
-    pub(super) fn people_of(&self, group: &str, deep: bool) -> String {
-        let rule = if deep { ":1.2.840.113556.1.4.1941:" } else { "" };
-        format!("(&{}(memberOf{rule}={}))", self.people, ldap_escape(group))
+    /// The filter for the people who are members of one of these groups themselves, as the server knows it.
+    pub(super) fn people_in(&self, groups: &[String]) -> String {
+        format!("(&{}{})", self.people, is_member_of(groups))
+    }
+
+    /// The same for groups.
+    pub(super) fn groups_in(&self, groups: &[String]) -> String {
+        format!("(&{}{})", self.any_group, is_member_of(groups))
     }
 
     /// Anything that may be a member.
@@ -242,6 +245,12 @@ impl Schema {
 fn equals_sid(sid: Sid) -> String {
     let bytes = sid.to_bytes().iter().fold(String::new(), |text, byte| text + &format!("\\{byte:02x}"));
     format!("(objectSid={bytes})")
+}
+
+/// Not by the rule that follows chains by itself ([MS-ADTS] 3.1.1.3.4.4.3): it looks at everybody, and takes
+/// seconds in a domain of a thousand.
+fn is_member_of(groups: &[String]) -> String {
+    any(groups.iter().map(|dn| format!("(memberOf={})", ldap_escape(dn.as_str()))))
 }
 
 fn equals(attribute: &Attribute, value: &str) -> String {
