@@ -2,7 +2,7 @@
 
 use gpuhubd::audit::{Audit, Event, Outcome};
 use gpuhubd::config::{Config, ConfigError, ProviderConfig};
-use gpuhubd::engine::{Engine, Rules, ids, refresh};
+use gpuhubd::engine::{Engine, Rules, follow, refresh};
 use gpuhubd::finding::Finding;
 use gpuhubd::idmap::Idmap;
 use gpuhubd::machine;
@@ -202,7 +202,7 @@ async fn serve(
 
     audit.log(Event { detail: Some(format!("version {}", env!("CARGO_PKG_VERSION"))), ..Event::ok("broker-start") });
     tokio::spawn(refresh::run(Arc::clone(&engine)));
-    tokio::spawn(ids::follow(Arc::clone(&engine)));
+    tokio::spawn(follow::run(Arc::clone(&engine)));
     // What the store has is served at once; what the configuration changed of it follows.
     let taking_in = Arc::clone(&engine);
     let taking_in = tokio::spawn(async move { taking_in.take_in_builtins().await });

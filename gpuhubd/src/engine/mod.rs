@@ -6,7 +6,8 @@
 //! - [`login`]: is this really alice (pam_authenticate)
 //! - [`account`]: may she come in now; her sessions (the other PAM hooks)
 //! - [`password`]: changing it (pam_chauthtok)
-//! - [`admin`]: the builtin directory; [`ids`]: the ids that were given
+//! - [`admin`]: the builtin directory; [`ids`]: the ids that were given; [`follow`]: what the fleet's
+//!   registry has of them
 //! - [`refresh`]: what directories said earlier, asked again
 
 mod absent;
@@ -14,7 +15,8 @@ mod absorb;
 mod account;
 mod admin;
 mod directory;
-pub mod ids;
+pub mod follow;
+mod ids;
 mod local;
 mod lockout;
 mod login;
