@@ -408,7 +408,7 @@ async fn local_groups_come_and_go_in_the_snapshot_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_that_do_not_exist_in_this_user_namespace_are_nobody_s() {
-    let root = std::env::temp_dir().join(format!("gpuhub-engine-unmapped-{}", std::process::id()));
+    let root = std::env::temp_dir().join(format!("gpuhub-maps-of-a-namespace-{}", std::process::id()));
     std::fs::create_dir_all(root.join("proc/self")).unwrap();
     for file in ["uid_map", "gid_map"] {
         std::fs::write(root.join("proc/self").join(file), "0 100000 65534\n1000000000 1000000000 1000000000\n")
