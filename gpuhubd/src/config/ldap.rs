@@ -220,7 +220,8 @@ impl LdapConfig {
             return bad("a list of bases is empty", "Write base = \"dc=example,dc=org\".");
         }
         for filter in [&self.user_filter, &self.group_filter].into_iter().flatten() {
-            if ldap3::parse_filter(filter).is_err() {
+            // The parser takes one without parentheses, too, which could not stand beside the schema's.
+            if !filter.starts_with('(') || ldap3::parse_filter(filter).is_err() {
                 return bad(
                     &format!("{filter} is no LDAP filter"),
                     "Write it as in RFC 4515, such as user_filter = \"(employeeType=staff)\".",

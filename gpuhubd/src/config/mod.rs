@@ -296,6 +296,22 @@ Kh4SSypVAiEA+5smKzRYRHGfIDdXRd389bcW/8licY35awQQU52+0t0=
     }
 
     #[test]
+    fn filters_attributes_and_homes_of_a_directory() {
+        let base = "[[provider]]\nname = \"corp\"\nkind = \"ldap\"\nurls = [\"ldaps://x\"]\nbase = \"o=x\"\n";
+        for (line, why) in [
+            ("user_filter = \"uid=a\"", "no LDAP filter"),
+            ("group_filter = \"(cn=a\"", "no LDAP filter"),
+            ("user_filter = \"(a=b)(c=d)\"", "no LDAP filter"),
+            ("attributes = { user_name = \"a)(b\" }", "no attribute's name"),
+            ("override_home = \"/home\"", "of her own"),
+            ("user_base = []", "bases is empty"),
+        ] {
+            assert!(refused(&format!("{base}{line}\n")).contains(why), "{line}");
+        }
+        assert!(Config::parse("f", &format!("{base}user_filter = \"(uid=a)\"\n")).is_ok());
+    }
+
+    #[test]
     fn what_is_for_a_registry_needs_one() {
         for registry in ["", "registry = \"local\"\n"] {
             let e = refused(&format!("[ids]\n{registry}registry_ca_file = \"/x\"\n"));
