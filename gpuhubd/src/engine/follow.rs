@@ -37,6 +37,8 @@ impl Engine {
             let mut changes = registry.changes(known).await?;
             if known > 0 && changes.first().map(serial_of) != Some(known) {
                 known = 0;
+                // Now: by the next time it may have as many changes as the one before.
+                let _ = self.store.set_registry_serial(known);
                 changes = registry.changes(known).await?;
             }
             let Some(last) = changes.last().map(serial_of).filter(|last| *last > known) else { return Ok(()) };
