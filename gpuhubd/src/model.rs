@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows of sockets, SQL or HTTP.
 
+pub mod dn;
 mod sid;
 
 pub use sid::{NotADomainSid, Sid};
@@ -43,6 +44,9 @@ pub struct Person {
     pub shell: Option<String>,
     /// Supplementary groups.
     pub groups: Vec<GroupClaim>,
+    /// What access rules may call her groups besides the names of `groups`: their DNs, in one spelling, and the
+    /// name and DN of her primary group. A directory says so of whoever logs in.
+    pub also_in: Vec<String>,
     /// May she log in at all?
     pub standing: Standing,
 }
@@ -57,7 +61,7 @@ pub struct GroupClaim {
 }
 
 /// An id that a directory decides on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DirectoryId {
     /// An attribute or a claim has the number.
     Number(u32),
@@ -128,6 +132,34 @@ impl Method {
     }
 }
 
+/// What somebody whose password was right should know about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// It expires in so many seconds.
+    ExpiresIn(u64),
+    /// It has expired; the directory lets it in so many more times (draft-behera-ldap-password-policy §6.2).
+    GraceLogins(u32),
+}
+
+impl Notice {
+    /// The sentence for the person.
+    pub fn told(self) -> String {
+        match self {
+            Notice::ExpiresIn(seconds) => {
+                let (n, unit) = match seconds {
+                    0..=7_199 => (seconds.div_ceil(60), "minute"),
+                    7_200..=172_799 => (seconds / 3_600, "hour"),
+                    _ => (seconds / 86_400, "day"),
+                };
+                format!("Your password expires in {n} {unit}{}.", if n == 1 { "" } else { "s" })
+            }
+            Notice::GraceLogins(0) => "Your password has expired, and this was its last login.".into(),
+            Notice::GraceLogins(1) => "Your password has expired. It lets you in once more.".into(),
+            Notice::GraceLogins(n) => format!("Your password has expired. It lets you in {n} more times."),
+        }
+    }
+}
+
 /// Why somebody is not let in. Each has its audit reason, its PAM code, and what the person is
 /// told; the three tables below are complete by construction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -150,6 +182,8 @@ pub enum Reason {
     PasswordExpired,
     /// The administrator wants it changed first.
     MustChangePassword,
+    /// No new password that the directory takes.
+    NotChanged,
     /// Not at this time of the day, or not from here (Active Directory).
     LogonRestricted,
     /// Too many failures in a row.
@@ -192,7 +226,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason once.
-    pub const ALL: [Reason; 28] = [
+    pub const ALL: [Reason; 29] = [
         Reason::WrongPassword,
         Reason::EmptyPassword,
         Reason::UnknownUser,
@@ -202,6 +236,7 @@ impl Reason {
         Reason::AccountExpired,
         Reason::PasswordExpired,
         Reason::MustChangePassword,
+        Reason::NotChanged,
         Reason::LogonRestricted,
         Reason::TooManyTries,
         Reason::NotAllowed,
@@ -223,6 +258,11 @@ impl Reason {
         Reason::Internal,
     ];
 
+    /// Whether the password was right, and only another one will be let in.
+    pub const fn wants_a_new_password(self) -> bool {
+        matches!(self, Reason::PasswordExpired | Reason::MustChangePassword)
+    }
+
     /// The word in the audit log.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -235,6 +275,7 @@ impl Reason {
             Reason::AccountExpired => "account-expired",
             Reason::PasswordExpired => "password-expired",
             Reason::MustChangePassword => "must-change-password",
+            Reason::NotChanged => "password-not-changed",
             Reason::LogonRestricted => "logon-restricted",
             Reason::TooManyTries => "too-many-tries",
             Reason::NotAllowed => "not-allowed",
@@ -272,6 +313,7 @@ impl Reason {
             Reason::Internal => Code::SystemErr,
             Reason::WrongPassword
             | Reason::EmptyPassword
+            | Reason::NotChanged
             | Reason::CodeExpired
             | Reason::DeniedByUser
             | Reason::WrongSubject
@@ -297,6 +339,7 @@ impl Reason {
             Reason::AccountExpired => Some("This account has expired."),
             Reason::PasswordExpired => Some("Your password has expired and must be changed."),
             Reason::MustChangePassword => Some("Your password must be changed before the first login."),
+            Reason::NotChanged => Some("Your password has not been changed."),
             Reason::LogonRestricted => Some("You are not allowed to log in now, or from here."),
             Reason::NotAllowed => Some("You are not allowed to log in to this machine."),
             Reason::NoInteractiveService => {
@@ -362,8 +405,24 @@ impl From<Unavailable> for Denied {
 
 #[cfg(test)]
 mod tests {
-    use super::Reason;
+    use super::{Notice, Reason};
     use gpuhub_common::wire::Code;
+
+    #[test]
+    fn what_is_coming_is_told_in_words() {
+        for (notice, told) in [
+            (Notice::ExpiresIn(1), "Your password expires in 1 minute."),
+            (Notice::ExpiresIn(7_199), "Your password expires in 120 minutes."),
+            (Notice::ExpiresIn(7_200), "Your password expires in 2 hours."),
+            (Notice::ExpiresIn(172_799), "Your password expires in 47 hours."),
+            (Notice::ExpiresIn(864_000), "Your password expires in 10 days."),
+            (Notice::GraceLogins(0), "Your password has expired, and this was its last login."),
+            (Notice::GraceLogins(1), "Your password has expired. It lets you in once more."),
+            (Notice::GraceLogins(3), "Your password has expired. It lets you in 3 more times."),
+        ] {
+            assert_eq!(notice.told(), told);
+        }
+    }
 
     #[test]
     fn every_reason_has_its_own_word_and_no_reason_is_success() {

@@ -97,6 +97,21 @@ def test_a_password_that_must_be_changed(box, ad):
         ad.modify(CAROL, "replace: pwdLastSet\npwdLastSet: -1")
 
 
+def test_an_old_password_is_changed_on_the_way_in(box, ad):
+    new = "Another.Passw0rd.8"
+    ad.modify(CAROL, "replace: pwdLastSet\npwdLastSet: 0")
+    try:
+        session = ssh_kbdint(box, "carol", [PASSWORD, "abc", "abc", new, new], "id -un")
+        assert session.accepted, session
+        assert "too short, too simple" in session.transcript
+        assert box.wait_audit(event="password-change", user="carol")["result"] == "ok"
+        assert ssh_kbdint(box, "carol", [new], "true").accepted
+        assert refused(box, "carol") == ("PAM_AUTH_ERR", "wrong-password")
+    finally:
+        ad.tool("user", "setpassword", "carol", f"--newpassword={PASSWORD}")
+        ad.modify(CAROL, "replace: pwdLastSet\npwdLastSet: -1")
+
+
 def test_a_locked_account(box, ad):
     ad.tool("domain", "passwordsettings", "set", "--account-lockout-threshold=3")
     try:

@@ -48,6 +48,14 @@ attributetype ( 1.2.840.113556.1.4.146 NAME 'objectSid' EQUALITY octetStringMatc
  SYNTAX 1.3.6.1.4.1.1466.115.121.1.40 SINGLE-VALUE )
 attributetype ( 1.2.840.113556.1.4.98 NAME 'primaryGroupID' EQUALITY integerMatch
  SYNTAX 1.3.6.1.4.1.1466.115.121.1.27 SINGLE-VALUE )
+# What pam_ldap's ldapns.schema and openssh-lpk add to an account.
+attributetype ( 1.3.6.1.4.1.5322.17.2.1 NAME 'authorizedService' EQUALITY caseIgnoreMatch
+ SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 )
+objectclass ( 1.3.6.1.4.1.5322.17.1.1 NAME 'authorizedServiceObject' SUP top AUXILIARY MAY authorizedService )
+objectclass ( 1.3.6.1.4.1.5322.17.1.2 NAME 'hostObject' SUP top AUXILIARY MAY host )
+attributetype ( 1.3.6.1.4.1.24552.500.1.1.1.13 NAME 'sshPublicKey' EQUALITY octetStringMatch
+ SYNTAX 1.3.6.1.4.1.1466.115.121.1.40 )
+objectclass ( 1.3.6.1.4.1.24552.500.1.1.2.0 NAME 'ldapPublicKey' SUP top AUXILIARY MAY sshPublicKey )
 modulepath /usr/lib/ldap
 moduleload back_mdb
 moduleload ppolicy
@@ -66,6 +74,7 @@ overlay ppolicy
 ppolicy_default cn=default,ou=policies,{BASE}
 ppolicy_use_lockout
 access to attrs=userPassword by self write by anonymous auth by * none
+access to attrs=shadowLastChange by dn.exact="{READER}" read by self write by * none
 access to * by dn.exact="{READER}" read by self read by * none
 """
 
@@ -97,6 +106,31 @@ objectClass: device
 cn: expiring
 pwdAttribute: userPassword
 pwdMaxAge: 1
+
+dn: cn=grace,ou=policies,{BASE}
+objectClass: pwdPolicy
+objectClass: device
+cn: grace
+pwdAttribute: userPassword
+pwdMaxAge: 60
+pwdGraceAuthNLimit: 5
+
+dn: cn=warning,ou=policies,{BASE}
+objectClass: pwdPolicy
+objectClass: device
+cn: warning
+pwdAttribute: userPassword
+pwdMaxAge: 864000
+pwdExpireWarning: 864000
+
+dn: cn=must,ou=policies,{BASE}
+objectClass: pwdPolicy
+objectClass: device
+cn: must
+pwdAttribute: userPassword
+pwdMustChange: TRUE
+pwdMinLength: 8
+pwdCheckQuality: 2
 
 dn: {READER}
 objectClass: simpleSecurityObject

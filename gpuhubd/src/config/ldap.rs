@@ -1,7 +1,8 @@
 //! `kind = "ldap"`: a directory, and what its entries look like.
 
-use super::providers::{check_ca, seconds};
+use super::providers::seconds;
 use super::values::{ConfigError, DurationText, SecretFile, Source};
+use crate::tls::Own;
 use serde::Deserialize;
 use std::ops::Range;
 
@@ -21,6 +22,15 @@ pub struct LdapConfig {
     pub allow_plaintext: bool,
     /// PEM file added to the system's CA store.
     pub ca_file: Option<String>,
+    /// Directory of such files.
+    pub ca_dir: Option<String>,
+    /// PEM file of the certificate that is shown to servers, and those that lead to its CA.
+    pub client_cert_file: Option<String>,
+    /// PEM file of its key.
+    pub client_key_file: Option<SecretFile>,
+    /// Whoever the certificate, or on ldapi:// the process, belongs to searches (SASL EXTERNAL, RFC 4422 appendix A).
+    #[serde(default)]
+    pub bind_external: bool,
     /// Search base, or several.
     pub base: OneOrMore,
     /// Where people are; absent: `base`.
@@ -37,6 +47,12 @@ pub struct LdapConfig {
     pub user_filter: Option<String>,
     /// The same for groups.
     pub group_filter: Option<String>,
+    /// A filter that a person's entry must match for her to log in; `$username`, `$service`, `$rhost` and `$host`
+    /// stand for what the login is.
+    pub access_filter: Option<String>,
+    /// Attributes of her entry that list where she may log in.
+    #[serde(default)]
+    pub access_attributes: Vec<AccessAttribute>,
     /// Through so many groups, each a member of the next, somebody is a member; where the schema has groups
     /// of groups.
     #[serde(default = "nesting")]
@@ -48,6 +64,10 @@ pub struct LdapConfig {
     pub override_home: Option<String>,
     /// Everybody's shell, whatever the directory says.
     pub override_shell: Option<String>,
+    /// Whether passwords age by the attributes of shadow(5) (shadowLastChange, shadowMax …). An account whose
+    /// shadowExpire is past has expired in any case.
+    #[serde(default = "yes")]
+    pub shadow: bool,
     /// Who searches; absent: anonymous.
     pub bind_dn: Option<String>,
     /// The password of `bind_dn`.
@@ -91,6 +111,43 @@ pub enum LdapSchema {
     Ad,
 }
 
+/// See [`LdapConfig::access_attributes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum AccessAttribute {
+    /// Boxes, as in nis-like directories (RFC 4524 §2.8).
+    #[serde(rename = "host")]
+    Host,
+    /// PAM services (ldapns.schema).
+    #[serde(rename = "authorizedService")]
+    AuthorizedService,
+}
+
+impl AccessAttribute {
+    /// As the directory calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            AccessAttribute::Host => "host",
+            AccessAttribute::AuthorizedService => "authorizedService",
+        }
+    }
+}
+
+/// What `access_filter` may have in it.
+pub const ACCESS_VARIABLES: [&str; 4] = ["username", "service", "rhost", "host"];
+
+/// The filter with its variables replaced by what `value` says of them; `None`: a variable that nobody knows.
+pub fn fill_in(filter: &str, value: impl Fn(&str) -> String) -> Option<String> {
+    let mut pieces = filter.split('$');
+    let mut filled = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let end = piece.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(piece.len());
+        let (name, rest) = piece.split_at(end);
+        filled.push_str(&value(ACCESS_VARIABLES.into_iter().find(|known| *known == name)?));
+        filled.push_str(rest);
+    }
+    Some(filled)
+}
+
 /// See [`LdapConfig::members`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -120,6 +177,8 @@ pub struct LdapAttributes {
     pub user_shell: Option<String>,
     /// What never changes and is never given again: `entryUUID`.
     pub user_key: Option<String>,
+    /// Public keys for ssh: `sshPublicKey`, IPA's `ipaSshPubKey`, and in Active Directory `altSecurityIdentities`.
+    pub user_ssh_keys: Option<OneOrMore>,
     /// `cn`.
     pub group_name: Option<String>,
     /// `gidNumber`.
@@ -141,8 +200,8 @@ impl LdapAttributes {
             &self.group_name,
             &self.group_gid,
         ];
-        let members = self.group_member.iter().flat_map(|m| m.0.iter());
-        one.into_iter().flatten().chain(members).map(String::as_str)
+        let several = [&self.group_member, &self.user_ssh_keys].into_iter().flatten().flat_map(|m| m.0.iter());
+        one.into_iter().flatten().chain(several).map(String::as_str)
     }
 }
 
@@ -165,6 +224,9 @@ impl<'de> Deserialize<'de> for OneOrMore {
     }
 }
 
+fn yes() -> bool {
+    true
+}
 fn nesting() -> u8 {
     8
 }
@@ -219,7 +281,19 @@ impl LdapConfig {
         if bases.into_iter().flatten().any(|base| base.0.is_empty()) {
             return bad("a list of bases is empty", "Write base = \"dc=example,dc=org\".");
         }
-        for filter in [&self.user_filter, &self.group_filter].into_iter().flatten() {
+        let access = match &self.access_filter {
+            Some(filter) => match fill_in(filter, |_| "x".into()) {
+                Some(filled) => Some(filled),
+                None => {
+                    return bad(
+                        "access_filter has a variable that is not known",
+                        "The variables are $username, $service, $rhost and $host; a dollar itself is \\24.",
+                    );
+                }
+            },
+            None => None,
+        };
+        for filter in [&self.user_filter, &self.group_filter, &access].into_iter().flatten() {
             // The parser takes one without parentheses, too, which could not stand beside the schema's.
             if !filter.starts_with('(') || ldap3::parse_filter(filter).is_err() {
                 return bad(
@@ -236,6 +310,31 @@ impl LdapConfig {
         if self.override_home.as_ref().is_some_and(template) {
             return bad("override_home gives nobody a home of her own", "Write override_home = \"/home/%u\".");
         }
-        check_ca(self.ca_file.as_deref()).or_else(|what| bad(&what, "Give a PEM file that the broker can read."))
+        if self.client_cert_file.is_some() != self.client_key_file.is_some() {
+            return bad("client_cert_file and client_key_file go together", "Give both, or neither.");
+        }
+        if self.bind_external {
+            if self.bind_dn.is_some() {
+                return bad("bind_external and bind_dn are two ways to search", "Take one out.");
+            }
+            if self.client_cert_file.is_none() && self.urls.iter().any(|url| !url.starts_with("ldapi:")) {
+                return bad(
+                    "bind_external has nothing to show to the server",
+                    "Give client_cert_file and client_key_file, or use ldapi://.",
+                );
+            }
+        }
+        crate::tls::config_with(&self.tls())
+            .map(|_| ())
+            .or_else(|what| bad(&what, "Give files that the broker can read."))
+    }
+
+    /// What its TLS connections have of their own.
+    pub fn tls(&self) -> Own<'_> {
+        Own {
+            ca_file: self.ca_file.as_deref(),
+            ca_dir: self.ca_dir.as_deref(),
+            certificate: self.client_cert_file.as_deref().zip(self.client_key_file.as_ref().map(SecretFile::secret)),
+        }
     }
 }

@@ -3,15 +3,17 @@
 //! Everything is checked here, before the broker serves anybody, and secrets are read here,
 //! while it is still root.
 
+mod access;
 mod ldap;
 mod local_groups;
 mod people;
 mod providers;
 mod values;
 
-pub use ldap::{LdapAttributes, LdapConfig, LdapIds, LdapMembers, LdapSchema, OneOrMore};
+pub use access::{Access, AccessRules};
+pub use ldap::{AccessAttribute, LdapAttributes, LdapConfig, LdapIds, LdapMembers, LdapSchema, OneOrMore, fill_in};
 pub use local_groups::LocalGroup;
-pub use people::{Access, Audit, Builtin, DeclaredGroup, DeclaredUser, Ids, People, ServiceMode, Services};
+pub use people::{Audit, Builtin, DeclaredGroup, DeclaredUser, Ids, People, ServiceMode, Services};
 pub use providers::{OidcConfig, ProviderConfig, Qr};
 pub use values::{ConfigError, DurationText, SecretFile};
 

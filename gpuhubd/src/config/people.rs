@@ -1,12 +1,11 @@
 //! The tables that are about people, whoever vouches for them.
 
-use super::values::{ConfigError, DurationText, SecretFile, Source};
+use super::values::{ConfigError, SecretFile, Source};
 use crate::registry::Postgres;
 use gpuhub_common::name::{GroupName, UserName};
 use gpuhub_common::{entry, id, name};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::time::Duration;
 use toml::Spanned;
 
 /// A range of fewer ids than this needs a registry: two names of a hundred would clash once in a
@@ -161,68 +160,6 @@ impl People {
         }
         if self.make_homes && !self.home.contains("%u") {
             return Err(source.at(&(0..0), "[people] home is the same for everybody", "Put %u into it."));
-        }
-        Ok(())
-    }
-}
-
-/// `[access]`: who may log in here.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Access {
-    /// Members of these; absent: everyone a provider knows.
-    pub allow_groups: Option<Vec<String>>,
-    /// These, besides `allow_groups`.
-    pub allow_users: Option<Vec<String>>,
-    /// Never members of these.
-    pub deny_groups: Vec<String>,
-    /// Never these.
-    pub deny_users: Vec<String>,
-    /// So many failures of one name …
-    pub tries: u32,
-    /// … within this time …
-    pub window: DurationText,
-    /// … lock it for so long.
-    pub lock: DurationText,
-}
-
-impl Default for Access {
-    fn default() -> Self {
-        let five = DurationText(Duration::from_secs(300));
-        Self {
-            allow_groups: None,
-            allow_users: None,
-            deny_groups: Vec::new(),
-            deny_users: Vec::new(),
-            tries: 10,
-            window: five,
-            lock: five,
-        }
-    }
-}
-
-impl Access {
-    /// A rule that can never match is a door that only looks shut.
-    pub(super) fn check(&self, source: &Source<'_>) -> Result<(), ConfigError> {
-        let groups = self.allow_groups.iter().flatten().chain(&self.deny_groups);
-        for group in groups {
-            if !name::is_group_name(group.as_bytes()) || name::is_power_group(group.as_bytes()) {
-                return Err(source.at(
-                    &(0..0),
-                    &format!("[access] names the group {group:?}, in which gpuhub never has anybody"),
-                    "Groups with names that are not legal, or that give power by themselves, are never taken from a directory.",
-                ));
-            }
-        }
-        let users = self.allow_users.iter().flatten().chain(&self.deny_users);
-        for user in users {
-            if !name::is_user_name(user.as_bytes()) {
-                return Err(source.at(
-                    &(0..0),
-                    &format!("[access] names {user:?}, which no user can be called"),
-                    "Correct it.",
-                ));
-            }
         }
         Ok(())
     }

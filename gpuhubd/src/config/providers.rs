@@ -165,11 +165,6 @@ impl OidcConfig {
     }
 }
 
-pub(super) fn check_ca(path: Option<&str>) -> Result<(), String> {
-    let Some(path) = path else { return Ok(()) };
-    let pem = std::fs::read(path).map_err(|e| format!("ca_file {path} cannot be read: {e}"))?;
-    if crate::tls::certificates(&pem).is_empty() {
-        return Err(format!("ca_file {path} has no certificate"));
-    }
-    Ok(())
+pub(super) fn check_ca(ca_file: Option<&str>) -> Result<(), String> {
+    crate::tls::Own { ca_file, ..Default::default() }.authorities().map(|_| ())
 }

@@ -1,7 +1,7 @@
 //! May she come in now, and her sessions: the PAM hooks after (or without) authentication.
 
 use super::directory::{LookupError, Resolved, internal};
-use super::{Asker, Engine, event_of, policy};
+use super::{Asker, Engine, event_of};
 use crate::audit::Event;
 use crate::config::ServiceMode;
 use crate::model::{Denied, GroupClaim, Method, Person, Reason, Standing};
@@ -22,7 +22,7 @@ impl Engine {
             Ok(_) if self.rules.services.mode(&context.service) == ServiceMode::None => {
                 Err(Denied::because(Reason::NotAllowed, "[services] has \"none\" for this service"))
             }
-            Ok(name) => self.may_enter(&name, &mut event).await,
+            Ok(name) => self.may_enter(&name, context, &mut event).await,
             Err(_) => Err(Reason::BadName.into()),
         };
         match outcome {
@@ -50,7 +50,7 @@ impl Engine {
         }
     }
 
-    async fn may_enter(&self, name: &UserName, event: &mut Event) -> Result<(), Denied> {
+    async fn may_enter(&self, name: &UserName, context: &Context, event: &mut Event) -> Result<(), Denied> {
         let person = match self.resolve(name, Asker::Login).await? {
             Resolved::Known(_, person) => *person,
             Resolved::AtProvider(provider, true) => {
@@ -63,7 +63,7 @@ impl Engine {
         };
         event.backend = Some(person.provider.clone());
         event.uid = self.store.person(name.as_str()).ok().flatten().map(|k| k.passwd.uid);
-        policy::check(&self.rules.access, &person)?;
+        self.permit(&person, context).await?;
         let (passwd, changed) = self.absorb(&person).await?;
         event.uid = Some(passwd.uid);
         if changed && !self.publishing.publish().await {
@@ -95,6 +95,7 @@ impl Engine {
             home: Some(known.passwd.home),
             shell: Some(known.passwd.shell),
             groups,
+            also_in: Vec::new(),
             standing: Standing::Active,
         })
     }

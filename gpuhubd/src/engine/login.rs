@@ -8,12 +8,13 @@
 //! ```
 
 use super::directory::{Resolved, internal};
-use super::{Asker, Caller, Engine, event_of, policy};
+use super::password::Urgency;
+use super::{Asker, Caller, Engine, event_of};
 use crate::audit::{Audit, Event};
 use crate::config::ServiceMode;
 use crate::dialog::Dialog;
-use crate::model::{Denied, Method, Person, Reason};
-use crate::provider::{Authenticated, Origin, Provider};
+use crate::model::{Denied, Method, Notice, Person, Reason};
+use crate::provider::{Authenticated, Provider};
 use gpuhub_common::entry::Passwd;
 use gpuhub_common::name::UserName;
 use gpuhub_common::secret::Secret;
@@ -115,19 +116,14 @@ impl Engine {
                 trail.backend = Some(provider.name().into());
                 trail.method = Some(Method::Password);
                 trail.uid = self.known_uid(&name);
-                self.by_password(&provider, &person, dialog).await?
+                self.by_password(&provider, &person, context, dialog).await?
             }
             Ok(Resolved::AtProvider(provider, known)) if mode == ServiceMode::Interactive => {
                 trail.backend = Some(provider.name().into());
                 trail.method = Some(Method::DeviceCode);
                 trail.uid = self.known_uid(&name).filter(|_| known);
-                let origin = Origin {
-                    box_name: self.rules.box_name.clone(),
-                    service: context.service.clone(),
-                    source: context.source.clone().filter(|s| !s.is_empty()),
-                };
                 self.provisional.claim(name.as_str(), Instant::now());
-                provider.device_login(&name, &origin, dialog).await?
+                provider.device_login(&name, &self.origin(context), dialog).await?
             }
             // This service never waits for a human.
             Ok(Resolved::AtProvider(provider, true)) => {
@@ -143,17 +139,38 @@ impl Engine {
                 return Err(denied);
             }
         };
-        self.admit(&name, &proven, promised, trail).await
+        self.admit(&name, &proven, promised, context, trail).await
     }
 
     async fn by_password(
         &self,
         provider: &Arc<dyn Provider>,
         person: &Person,
+        context: &Context,
         dialog: &mut Dialog,
     ) -> Result<Authenticated, Denied> {
         let password = ask_password(dialog).await?;
-        self.try_password(&**provider, person, &password).await
+        let proven = self.try_password(&**provider, person, &password).await;
+        // Where nobody could answer, an old password is refused, or counts as long as its directory says.
+        let can_ask = self.rules.services.mode(&context.service) == ServiceMode::Interactive;
+        match (&proven, proven.as_ref().map(Authenticated::notice)) {
+            (Err(denied), _) if can_ask && denied.reason.wants_a_new_password() => {
+                dialog.complain(denied.reason.told().unwrap_or_default());
+                let renewed = self.renew(&**provider, person, &password, Urgency::Now, context, dialog).await;
+                renewed?.map_or(proven, Ok)
+            }
+            (Ok(_), Ok(Some(notice @ Notice::GraceLogins(_)))) if can_ask => {
+                dialog.complain(notice.told());
+                let renewed = self.renew(&**provider, person, &password, Urgency::Soon, context, dialog).await;
+                renewed?.map_or(proven, Ok)
+            }
+            (_, notice) => {
+                if let Ok(Some(notice)) = notice {
+                    dialog.say(notice.told());
+                }
+                proven
+            }
+        }
     }
 
     /// One password, counted before it is tried: prompts that were opened before the name was
@@ -203,6 +220,7 @@ impl Engine {
         name: &UserName,
         proven: &Authenticated,
         promised: Option<Passwd>,
+        context: &Context,
         trail: &mut Trail<'_>,
     ) -> Result<(), Denied> {
         let person = proven.person();
@@ -218,7 +236,7 @@ impl Engine {
                 self.publishing.publish().await;
             }
         }
-        policy::check(&self.rules.access, person)?;
+        self.permit(person, context).await?;
         // sshd took her entry before she was asked for anything. Who was nobody then can only have
         // been promised one; if no such promise is known any more, its id may be another's by now.
         if known.is_none() && promised.is_none() && proven.method() == Method::DeviceCode {

@@ -6,6 +6,7 @@
 //! - [`login`]: is this really alice (pam_authenticate)
 //! - [`account`]: may she come in now; her sessions (the other PAM hooks)
 //! - [`password`]: changing it (pam_chauthtok)
+//! - [`ssh_keys`]: by which keys she may be known
 //! - [`admin`]: the builtin directory; [`ids`]: the ids that were given; [`follow`]: what the fleet's
 //!   registry has of them
 //! - [`refresh`]: what directories said earlier, asked again
@@ -24,6 +25,7 @@ mod password;
 mod policy;
 mod provisional;
 pub mod refresh;
+mod ssh_keys;
 #[cfg(test)]
 mod tests;
 mod turns;

@@ -61,6 +61,7 @@ fn person(provider: &str, name: &str, subject: &str, groups: &[(&str, Option<u32
         home: None,
         shell: None,
         groups: groups.iter().map(claim).collect(),
+        also_in: Vec::new(),
         standing: Standing::Active,
     }
 }

@@ -96,6 +96,7 @@ impl BuiltinProvider {
             home: user.home,
             shell: user.shell,
             groups: groups.into_iter().filter_map(claim).collect(),
+            also_in: Vec::new(),
             standing: Standing::Active,
         }))
     }

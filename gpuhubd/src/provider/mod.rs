@@ -11,7 +11,7 @@ pub mod scripted;
 
 use crate::dialog::Dialog;
 use crate::finding::Finding;
-use crate::model::{Denied, DirectoryGroup, Method, Person, Sid, Unavailable};
+use crate::model::{Denied, DirectoryGroup, Method, Notice, Person, Sid, Unavailable};
 use async_trait::async_trait;
 use gpuhub_common::name::{GroupName, UserName};
 use gpuhub_common::secret::Secret;
@@ -23,12 +23,18 @@ use std::time::Duration;
 pub struct Authenticated {
     person: Person,
     method: Method,
+    notice: Option<Notice>,
 }
 
 impl Authenticated {
     /// By whoever has just verified the proof.
     fn verified(person: Person, method: Method) -> Self {
-        Self { person, method }
+        Self { person, method, notice: None }
+    }
+
+    /// And what she should know about it.
+    fn with(self, notice: Option<Notice>) -> Self {
+        Self { notice, ..self }
     }
 
     /// Who.
@@ -39,6 +45,11 @@ impl Authenticated {
     /// How.
     pub fn method(&self) -> Method {
         self.method
+    }
+
+    /// What she should know about her password.
+    pub fn notice(&self) -> Option<Notice> {
+        self.notice
     }
 }
 
@@ -60,7 +71,7 @@ pub enum Which<'a> {
     Gid(u32, Option<Sid>),
 }
 
-/// Where a login comes from, for the person to compare with what she is doing.
+/// Where a login goes and comes from: for the person to compare with what she is doing, and for rules.
 #[derive(Debug, Clone)]
 pub struct Origin {
     /// Name of this box.
@@ -113,6 +124,16 @@ pub trait Provider: Send + Sync {
     /// Whether somebody of this name, unknown so far, may turn up by logging in.
     fn may_become(&self, _name: &UserName) -> bool {
         false
+    }
+
+    /// What it has for public keys of hers, as it is; `None`: it does not know her.
+    async fn ssh_keys(&self, name: &UserName) -> Result<Option<Vec<String>>, Unavailable> {
+        Ok(self.look_up(Who::Name(name)).await?.map(|_| Vec::new()))
+    }
+
+    /// Whether its own rules let her in there. The rules of `[access]` are the engine's.
+    async fn permits(&self, _person: &Person, _origin: &Origin) -> Result<(), Denied> {
+        Ok(())
     }
 
     /// Verifies a password that is not empty. Also says so when the account itself is locked.

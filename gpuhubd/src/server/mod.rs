@@ -15,7 +15,7 @@ use crate::provider::builtin::PasswordRule;
 use frame::Frames;
 use gpuhub_common::wire::{
     BadRequest, Call, Code, ErrorCode, GroupIdsReply, GroupQuery, GroupReply, Next, Nothing, Purpose, Reply, Request,
-    Step, UserQuery, UserReply,
+    SshKeysReply, Step, UserQuery, UserReply,
 };
 use rights::{Peer, State};
 use serde::Serialize;
@@ -188,6 +188,10 @@ impl Server {
             Call::GetGroupIds(query) => {
                 let gids = engine.group_ids(&query.name, Asker::Anybody(caller.uid)).await;
                 frames.send(&reply(gids.map(|gids| GroupIdsReply { gids }))).await
+            }
+            Call::GetSshKeys(query) => {
+                let keys = Box::pin(engine.ssh_keys(&query.name, Asker::Anybody(caller.uid))).await;
+                frames.send(&reply(keys.map(|keys| SshKeysReply { keys }))).await
             }
             Call::Begin(begin) => {
                 let Ok(_place) = Arc::clone(&self.logins).try_acquire_owned() else {

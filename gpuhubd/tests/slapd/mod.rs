@@ -149,10 +149,23 @@ attributetype ( 1.2.840.113556.1.4.146 NAME 'objectSid' EQUALITY octetStringMatc
  SYNTAX 1.3.6.1.4.1.1466.115.121.1.40 SINGLE-VALUE )
 attributetype ( 1.2.840.113556.1.4.98 NAME 'primaryGroupID' EQUALITY integerMatch
  SYNTAX 1.3.6.1.4.1.1466.115.121.1.27 SINGLE-VALUE )
+# What pam_ldap's ldapns.schema adds to an account.
+attributetype ( 1.3.6.1.4.1.5322.17.2.1 NAME 'authorizedService' EQUALITY caseIgnoreMatch
+ SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 )
+objectclass ( 1.3.6.1.4.1.5322.17.1.1 NAME 'authorizedServiceObject' SUP top AUXILIARY MAY authorizedService )
+objectclass ( 1.3.6.1.4.1.5322.17.1.2 NAME 'hostObject' SUP top AUXILIARY MAY host )
+# openssh-lpk
+attributetype ( 1.3.6.1.4.1.24552.500.1.1.1.13 NAME 'sshPublicKey' EQUALITY octetStringMatch
+ SYNTAX 1.3.6.1.4.1.1466.115.121.1.40 )
+objectclass ( 1.3.6.1.4.1.24552.500.1.1.2.0 NAME 'ldapPublicKey' SUP top AUXILIARY MAY sshPublicKey )
 pidfile {d}/pid
 TLSCertificateFile {d}/server.pem
 TLSCertificateKeyFile {d}/server.key
 TLSCACertificateFile {d}/ca.pem
+TLSVerifyClient try
+# The certificate that the tests show, and a process of theirs on the socket, are the reader.
+authz-regexp \"cn=client\" \"{READER}\"
+authz-regexp \"gidNumber=.*uidNumber=.*,cn=peercred,cn=external,cn=auth\" \"{READER}\"
 access to attrs=userPassword by self write by anonymous auth by * none
 access to dn.subtree=\"ou=hidden,{SUFFIX}\" by * none
 access to * by dn.exact=\"{READER}\" read by self write by anonymous auth by * none

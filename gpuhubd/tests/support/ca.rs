@@ -57,14 +57,24 @@ pub fn make_certificate(dir: &Path, ca: &str, name: &str, names: &str, valid: Va
         format!(
             "[ca]\ndefault_ca = d\n[d]\nnew_certs_dir = {d}\ndatabase = {d}/index\nrand_serial = yes\ndefault_md = sha256\n\
              policy = p\nunique_subject = no\nx509_extensions = e\n[p]\ncommonName = supplied\n[e]\nbasicConstraints = CA:FALSE\n\
-             extendedKeyUsage = serverAuth\nsubjectAltName = {names}\n"
+             extendedKeyUsage = serverAuth, clientAuth\nsubjectAltName = {names}\n"
         ),
     )
     .unwrap();
     fs::write(dir.join("index"), "").unwrap();
     let (key, csr, pem) = (path(format!("{name}.key")), path(format!("{name}.csr")), path(format!("{name}.pem")));
     run(Command::new("openssl")
-        .args(["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=server"])
+        .args([
+            "req",
+            "-new",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-subj",
+            &format!("/CN={name}"),
+        ])
         .args(["-keyout", &key, "-out", &csr]));
     run(Command::new("openssl")
         .args(["ca", "-batch", "-config", &path("ca.cnf".into()), "-startdate", from, "-enddate", to, "-notext"])

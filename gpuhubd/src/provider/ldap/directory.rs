@@ -41,9 +41,11 @@ pub(super) struct Directory {
 }
 
 /// Who searches.
-struct Account {
-    dn: String,
-    password: Zeroizing<String>,
+enum Account {
+    /// Of a DN and a password.
+    Simple { dn: String, password: Zeroizing<String> },
+    /// Whoever the connection itself says we are.
+    External,
 }
 
 /// For whom a search is. On a connection answers come one after the other: a login's must not stand
@@ -72,19 +74,19 @@ impl Directory {
         }
         let servers = config.urls.iter().map(|u| Server::new(u, config.start_tls)).collect::<Result<_, _>>()?;
         let account = match (&config.bind_dn, &config.bind_password_file) {
-            (None, _) => None,
+            (None, _) => config.bind_external.then_some(Account::External),
             (Some(dn), Some(file)) => {
                 let password = file.secret().expose_str().ok_or("the password of bind_dn is not UTF-8")?;
                 if dn.is_empty() || password.is_empty() {
                     return Err("bind_dn or its password is empty".into());
                 }
-                Some(Account { dn: dn.clone(), password: Zeroizing::new(password.to_owned()) })
+                Some(Account::Simple { dn: dn.clone(), password: Zeroizing::new(password.to_owned()) })
             }
             (Some(_), None) => return Err("bind_dn has no bind_password_file".into()),
         };
         Ok(Self {
             servers,
-            tls: crate::tls::client_config(config.ca_file.as_deref())?,
+            tls: crate::tls::config_with(&config.tls())?,
             account,
             connect_timeout: config.connect_timeout.0,
             timeout: config.timeout.0,
@@ -135,12 +137,14 @@ impl Directory {
     }
 
     /// Binds with the old password over a connection of its own and changes it there. The
-    /// second answer is absent where the first is no success.
+    /// second answer is absent where the first is no success. `today`: to be written into shadowLastChange
+    /// (shadow(5), days since 1970) by her who may, which not every server does by itself.
     pub(super) async fn change_password(
         &self,
         dn: &str,
         old: &Zeroizing<String>,
         new: &Zeroizing<String>,
+        today: Option<i64>,
     ) -> Result<(Answer, Option<Answer>), Unavailable> {
         let mut link = self.open(false).await.map_err(Unavailable)?;
         let server = link.server;
@@ -150,7 +154,28 @@ impl Directory {
             return Ok((bound, None));
         }
         let changed = link.change_password(dn, old, new, self.timeout).await.map_err(lost)?;
+        if let Some(today) = today.filter(|_| changed.result.rc == 0) {
+            // Where she may not, the server's own overlay does it, or the administrator is told by the next login.
+            let _ = link.replace(dn, "shadowLastChange", today.to_string(), self.timeout).await;
+        }
         Ok((bound, Some(changed)))
+    }
+
+    /// The same in Active Directory, where an expired password binds nobody: the service account asks. The first
+    /// answer is about that.
+    pub(super) async fn change_unicode_pwd(
+        &self,
+        dn: &str,
+        old: &Zeroizing<String>,
+        new: &Zeroizing<String>,
+    ) -> Result<Answer, Unavailable> {
+        let mut link = self.open(true).await.map_err(Unavailable)?;
+        let server = link.server;
+        if self.servers.get(server).is_none_or(|s| !s.is_private()) {
+            return Err(Unavailable("passwords are only changed over TLS".into()));
+        }
+        let lost = |trouble| Unavailable(self.failed(server, &trouble));
+        link.change_unicode_pwd(dn, old, new, self.timeout).await.map_err(lost)
     }
 
     /// One connection to one server, for [`super::check`] and [`Directory::open`].
@@ -158,9 +183,13 @@ impl Directory {
         let server = self.servers.get(index).ok_or_else(|| Failure::Connect(Trouble::Lost("no such server".into())))?;
         let mut link = Link::open(index, server, &self.tls, self.connect_timeout).await.map_err(Failure::Connect)?;
         if let Some(account) = self.account.as_ref().filter(|_| as_service) {
-            let bound = link.bind(&account.dn, &account.password, self.timeout).await.map_err(Failure::Connect)?;
-            if bound.result.rc != 0 {
-                return Err(Failure::Bind(Trouble::Refused(Box::new(bound.result))));
+            let bound = match account {
+                Account::Simple { dn, password } => link.bind(dn, password, self.timeout).await.map(|b| b.result),
+                Account::External => link.bind_external(self.timeout).await,
+            };
+            let bound = bound.map_err(Failure::Connect)?;
+            if bound.rc != 0 {
+                return Err(Failure::Bind(Trouble::Refused(Box::new(bound))));
             }
         }
         Ok(link)
@@ -173,7 +202,10 @@ impl Directory {
 
     /// Who searches, if not anybody.
     pub(super) fn bind_dn(&self) -> Option<&str> {
-        self.account.as_ref().map(|a| a.dn.as_str())
+        self.account.as_ref().map(|account| match account {
+            Account::Simple { dn, .. } => dn.as_str(),
+            Account::External => "the client's certificate",
+        })
     }
 
     /// The service connection, shared by all searches of the lane.

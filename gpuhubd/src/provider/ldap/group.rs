@@ -1,10 +1,9 @@
 //! What a group's entry says. Pure: entries in, model out.
 
-use super::dn;
 use super::entry::Entry;
 use super::person::{id, single};
 use super::schema::{Members, POSIX_GROUP, Schema};
-use crate::model::{GroupClaim, Unavailable};
+use crate::model::{GroupClaim, Unavailable, dn};
 use crate::provider::Which;
 use gpuhub_common::name::{GroupName, UserName};
 

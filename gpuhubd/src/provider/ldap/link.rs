@@ -6,9 +6,10 @@ use super::server::{Place, Security, Server};
 use super::trouble::{Ended, Trouble, contain};
 use ldap3::adapters::{Adapter, PagedResults};
 use ldap3::exop::PasswordModify;
-use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapResult, Scope, SearchEntry, SearchOptions, StdStream};
+use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapResult, Mod, Scope, SearchEntry, SearchOptions, StdStream};
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls::ClientConfig;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpStream, UnixStream};
@@ -147,6 +148,12 @@ impl Link {
         .await
     }
 
+    /// Lets the server take us for whoever TLS or the socket says we are (RFC 4422 appendix A).
+    pub(super) async fn bind_external(&mut self, limit: Duration) -> Result<LdapResult, Trouble> {
+        let mut ldap = self.ldap.clone();
+        contain(limit, "bind", async move { Ok(ldap.sasl_external_bind().await?) }).await
+    }
+
     /// The password modify operation (RFC 3062) on a connection that is bound as the person.
     pub(super) async fn change_password(
         &mut self,
@@ -163,6 +170,50 @@ impl Link {
         })
         .await
     }
+}
+
+impl Link {
+    /// Changes a password as Active Directory wants it ([MS-ADTS] 3.1.1.3.1.5): the old value of unicodePwd goes
+    /// and the new one comes, in one request, by whoever may try; the server compares the old one.
+    pub(super) async fn change_unicode_pwd(
+        &mut self,
+        dn: &str,
+        old: &Zeroizing<String>,
+        new: &Zeroizing<String>,
+        limit: Duration,
+    ) -> Result<Answer, Trouble> {
+        let (mut ldap, dn) = (self.ldap.clone(), dn.to_owned());
+        let (old, new) = (quoted_utf_16(old), quoted_utf_16(new));
+        contain(limit, "password change", async move {
+            let attribute = || b"unicodePwd".to_vec();
+            let changes =
+                vec![Mod::Delete(attribute(), HashSet::from([old])), Mod::Add(attribute(), HashSet::from([new]))];
+            Ok(Answer::from(ldap.modify(&dn, changes).await?))
+        })
+        .await
+    }
+
+    /// Gives an attribute its one value.
+    pub(super) async fn replace(
+        &mut self,
+        dn: &str,
+        attribute: &str,
+        value: String,
+        limit: Duration,
+    ) -> Result<LdapResult, Trouble> {
+        let (mut ldap, dn, attribute) = (self.ldap.clone(), dn.to_owned(), attribute.to_owned());
+        contain(limit, "modify", async move {
+            Ok(ldap.modify(&dn, vec![Mod::Replace(attribute, HashSet::from([value]))]).await?)
+        })
+        .await
+    }
+}
+
+/// A value of unicodePwd: in quotes, UTF-16 from the small end. The library keeps it in memory, as it does all
+/// passwords.
+fn quoted_utf_16(password: &str) -> Vec<u8> {
+    let quoted = Zeroizing::new(format!("\"{password}\""));
+    quoted.encode_utf16().flat_map(u16::to_le_bytes).collect()
 }
 
 impl From<LdapResult> for Answer {

@@ -7,14 +7,16 @@ use super::directory::Lane;
 use super::entry::Entry;
 use super::link::Query;
 use super::schema::Members;
-use super::{LdapProvider, MOST_GROUPS, MOST_NAMESAKES, dn, group, person};
+use super::{LdapProvider, MOST_GROUPS, MOST_NAMESAKES, group, person};
 use crate::config::LdapMembers;
-use crate::model::{GroupClaim, Unavailable};
+use crate::model::{DirectoryId, GroupClaim, Unavailable, dn};
+use crate::provider::Which;
 use futures_util::future::try_join_all;
 use gpuhub_common::name::UserName;
 use ldap3::Scope;
-use std::collections::{BTreeSet, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// DNs in one filter. They are some 60 bytes long; servers take filters of many times that.
 const IN_A_FILTER: usize = 64;
@@ -24,20 +26,69 @@ const MOST_STRANGERS: usize = 5_000;
 /// People of one group.
 const MOST_MEMBERS: usize = 200_000;
 
+/// The groups that somebody is in.
+#[derive(Debug)]
+pub(super) struct Groups {
+    /// Those that are POSIX groups, sorted.
+    pub(super) claims: Vec<GroupClaim>,
+    /// The DNs of all, in one spelling.
+    pub(super) dns: Vec<String>,
+}
+
+/// What the primary groups of people who logged in are called: there are few, and they keep their names.
+#[derive(Debug, Default)]
+pub(super) struct Primary(Mutex<HashMap<DirectoryId, (Vec<String>, Instant)>>);
+
+impl Primary {
+    /// So long a name is believed.
+    const FRESH: Duration = Duration::from_secs(60);
+    /// So many groups are remembered.
+    const MOST: usize = 1_000;
+
+    fn get(&self, gid: DirectoryId) -> Option<Vec<String>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&gid).filter(|(_, since)| since.elapsed() < Self::FRESH).map(|(names, _)| names.clone())
+    }
+
+    fn put(&self, gid: DirectoryId, names: Vec<String>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= Self::MOST {
+            known.clear();
+        }
+        known.insert(gid, (names, Instant::now()));
+    }
+}
+
 impl LdapProvider {
-    /// The groups that somebody is in, sorted.
-    pub(super) async fn groups_of(
-        &self,
-        lane: Lane,
-        name: &UserName,
-        dn: &str,
-    ) -> Result<Vec<GroupClaim>, Unavailable> {
+    /// Name and DN of the group that somebody has for her primary one: no group has her as its member for that,
+    /// and rules that name the group mean her, too.
+    pub(super) async fn primary_group(&self, gid: DirectoryId) -> Result<Vec<String>, Unavailable> {
+        if let Some(names) = self.primary.get(gid) {
+            return Ok(names);
+        }
+        let which = match gid {
+            DirectoryId::Number(gid) => Which::Gid(gid, None),
+            DirectoryId::Sid(sid) => Which::Gid(0, Some(sid)),
+        };
+        let Some(filter) = self.schema.group_filter(which) else { return Ok(Vec::new()) };
+        let attributes = self.schema.of_her_groups.clone();
+        let entries = self.search(Lane::Logins, &self.group_bases, filter, attributes, MOST_NAMESAKES).await?;
+        // Of several groups of one number each is meant.
+        let claims = group::claims(&self.schema, &entries)?;
+        let names = claims.into_iter().map(|claim| claim.name.as_str().to_owned());
+        let names: Vec<_> = names.chain(entries.iter().map(|entry| dn::normalised(&entry.dn))).collect();
+        self.primary.put(gid, names.clone());
+        Ok(names)
+    }
+
+    /// The groups that somebody is in.
+    pub(super) async fn groups_of(&self, lane: Lane, name: &UserName, dn: &str) -> Result<Groups, Unavailable> {
         let attributes = || self.schema.of_her_groups.clone();
         match self.schema.members {
             Members::Names => {
                 let filter = self.schema.groups_of_name(name.as_str());
                 let entries = self.search(lane, &self.group_bases, filter, attributes(), MOST_GROUPS).await?;
-                return group::claims(&self.schema, &entries);
+                return self.groups(&entries);
             }
             Members::Asked => return self.groups_of_token(lane, dn).await,
             Members::Dns => {}
@@ -60,12 +111,17 @@ impl LdapProvider {
                 break;
             }
         }
-        group::claims(&self.schema, &all)
+        self.groups(&all)
+    }
+
+    fn groups(&self, entries: &[Entry]) -> Result<Groups, Unavailable> {
+        let dns = entries.iter().map(|entry| dn::normalised(&entry.dn)).collect();
+        Ok(Groups { claims: group::claims(&self.schema, entries)?, dns })
     }
 
     /// Those of the token that Active Directory makes for somebody who logs in: through all groups, her primary
     /// one included.
-    async fn groups_of_token(&self, lane: Lane, dn: &str) -> Result<Vec<GroupClaim>, Unavailable> {
+    async fn groups_of_token(&self, lane: Lane, dn: &str) -> Result<Groups, Unavailable> {
         let query = Query {
             base: dn.to_owned(),
             scope: Scope::Base,
@@ -85,7 +141,7 @@ impl LdapProvider {
             let (filter, attributes) = (self.schema.groups_of_sids(some), self.schema.of_her_groups.clone());
             all.extend(self.search(lane, &self.group_bases, filter, attributes, MOST_GROUPS).await?);
         }
-        group::claims(&self.schema, &all)
+        self.groups(&all)
     }
 
     /// The people whom the server finds in a group, and in those that are in it.

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! mod        what the engine asks, put together from:
-//! schema     which filters, and what the attributes are called (pure); dn
+//! schema     which filters, and what the attributes are called (pure)
 //! person     what the entry of somebody says (pure), group that of a group; entry
+//! access     whom its own rules let in, on which box and by which service
 //! membership who is in which groups, and of whom a group is made
+//! aging      how old a password may be (pure)
 //! password   what an answer to a bind means (pure); ppolicy reads the control in it
 //! directory  over which connection: kept ones, failover, never a password twice; server
 //! together   names of one moment in one search
@@ -16,9 +18,10 @@
 //! `connect_timeout` and `timeout`. Passwords are wiped on our side; the LDAP library's own
 //! encoding of a bind is not.
 
+mod access;
+mod aging;
 mod check;
 mod directory;
-mod dn;
 mod entry;
 mod group;
 mod link;
@@ -31,10 +34,10 @@ mod server;
 mod together;
 mod trouble;
 
-use super::{Authenticated, Provider, Which, Who};
+use super::{Authenticated, Origin, Provider, Which, Who};
 use crate::config::{LdapConfig, LdapMembers, OneOrMore};
 use crate::finding::Finding;
-use crate::model::{Denied, DirectoryGroup, Method, Person, Reason, Standing, Unavailable};
+use crate::model::{Denied, DirectoryGroup, Method, Person, Reason, Standing, Unavailable, dn};
 use async_trait::async_trait;
 use directory::{Directory, Lane};
 use entry::Entry;
@@ -68,6 +71,8 @@ pub struct LdapProvider {
     override_home: Option<String>,
     override_shell: Option<String>,
     cache_ttl: Duration,
+    access: access::Rules,
+    primary: membership::Primary,
     directory: Directory,
     together: Together,
     pace: password::Pace,
@@ -88,6 +93,8 @@ impl LdapProvider {
             override_home: config.override_home.clone(),
             override_shell: config.override_shell.clone(),
             cache_ttl: config.cache_ttl.0,
+            access: access::Rules::new(config),
+            primary: membership::Primary::default(),
             directory: Directory::new(config).map_err(|e| format!("provider {}: {e}", config.name))?,
             together: Together::default(),
             pace: password::Pace::default(),
@@ -111,7 +118,10 @@ impl LdapProvider {
             }
         };
         let Some(mut found) = found else { return Ok(None) };
-        found.person.groups = groups;
+        (found.person.groups, found.person.also_in) = (groups.claims, groups.dns);
+        if let Some(gid) = found.person.gid {
+            found.person.also_in.extend(self.primary_group(gid).await?);
+        }
         Ok(Some(found))
     }
 
@@ -224,7 +234,7 @@ impl Provider for LdapProvider {
             }
         };
         let Some(Found { mut person, dn, .. }) = self.person(&entries, who)? else { return Ok(None) };
-        person.groups = self.groups_of(Lane::Lookups, &person.name, &dn).await?;
+        person.groups = self.groups_of(Lane::Lookups, &person.name, &dn).await?.claims;
         Ok(Some(person))
     }
 
@@ -237,6 +247,22 @@ impl Provider for LdapProvider {
         let entries = self.search(Lane::Lookups, &self.group_bases, filter, attributes, MOST_NAMESAKES).await?;
         let Some((claim, entry)) = group::group(&self.schema, &entries, which)? else { return Ok(None) };
         Ok(Some(DirectoryGroup { claim, members: self.members_of(entry).await? }))
+    }
+
+    async fn ssh_keys(&self, name: &UserName) -> Result<Option<Vec<String>>, Unavailable> {
+        let who = Who::Name(name);
+        let filter = self.schema.people_by_name(std::slice::from_ref(name));
+        let attributes = self.schema.of_keys.clone();
+        let entries = self.search(Lane::Logins, &self.user_bases, filter, attributes, MOST_NAMESAKES).await?;
+        let Some((entry, _)) = person::entry(&self.schema, &entries, who)? else { return Ok(None) };
+        Ok(Some(self.schema.ssh_keys.iter().flat_map(|a| entry.values(&a.key)).cloned().collect()))
+    }
+
+    async fn permits(&self, person: &Person, origin: &Origin) -> Result<(), Denied> {
+        let Some(filter) = self.access.filter(&self.schema, &person.name, origin) else { return Ok(()) };
+        let entries = self.search_people(Lane::Logins, filter, MOST_NAMESAKES).await?;
+        let entry = person::entry(&self.schema, &entries, Who::Name(&person.name))?;
+        self.access.judge(entry.map(|(entry, _)| entry), origin)
     }
 
     /// Her entry is read again first: whom to bind as must not come from memory, where a DN may
@@ -257,7 +283,7 @@ impl Provider for LdapProvider {
         let answer = self.directory.bind(&found.dn, &text).await?;
         drop(text);
         let standing = found.person.standing;
-        match password::verdict(&answer) {
+        let notice = match password::verdict(&answer) {
             Err(denied) if denied.reason == Reason::WrongPassword => {
                 self.pace.refused(started.elapsed());
                 // A server whose policy says nothing answers a locked account like this.
@@ -265,8 +291,8 @@ impl Provider for LdapProvider {
                 return Err(Denied { reason, ..denied });
             }
             Err(denied) => return Err(denied),
-            Ok(()) => {}
-        }
+            Ok(notice) => notice,
+        };
         if found.person.key != person.key {
             return Err(Denied::because(Reason::NameTaken, format!("the name is now {}", found.person.key.subject)));
         }
@@ -277,8 +303,9 @@ impl Provider for LdapProvider {
             }
             // The server, who knows how long its locks last, has let her in.
             Standing::Locked | Standing::Active => {
+                let aging = found.aging.verdict(person::today(now_s()))?;
                 let person = Person { standing: Standing::Active, ..found.person };
-                Ok(Authenticated::verified(person, Method::Password))
+                Ok(Authenticated::verified(person, Method::Password).with(notice.or(aging)))
             }
         }
     }
@@ -304,7 +331,12 @@ impl Provider for LdapProvider {
         let Some(found) = found.filter(|f| f.person.key == person.key) else {
             return Err("Your entry in the directory is no longer the same. Ask your administrator.".into());
         };
-        let (bound, change) = self.directory.change_password(&found.dn, &old, &new).await.map_err(away)?;
+        if self.schema.members == Members::Asked {
+            let change = self.directory.change_unicode_pwd(&found.dn, &old, &new).await.map_err(away)?;
+            return password::changed(&change, Some(&change));
+        }
+        let today = found.aging.is_kept().then(|| person::today(now_s()));
+        let (bound, change) = self.directory.change_password(&found.dn, &old, &new, today).await.map_err(away)?;
         password::changed(&bound, change.as_ref())
     }
 

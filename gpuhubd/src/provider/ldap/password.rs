@@ -1,9 +1,9 @@
 //! What the answer to a bind or a password change means. Pure.
 
 use super::link::Answer;
-use super::ppolicy::Fault;
+use super::ppolicy::{Fault, Warning};
 use super::trouble::{shortened, told};
-use crate::model::{Denied, Reason};
+use crate::model::{Denied, Notice, Reason};
 use gpuhub_common::secret::Secret;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,9 +16,9 @@ pub(super) fn text(password: &Secret) -> Option<Zeroizing<String>> {
     password.expose_str().filter(|p| !p.is_empty() && !p.contains('\0')).map(|p| Zeroizing::new(p.to_owned()))
 }
 
-/// Whether the password was hers and may be used. Success is result code 0 and nothing else
-/// (RFC 4511 §A.1).
-pub(super) fn verdict(answer: &Answer) -> Result<(), Denied> {
+/// Whether the password was hers and may be used, and what she should know of it then. Success is result
+/// code 0 and nothing else (RFC 4511 §A.1).
+pub(super) fn verdict(answer: &Answer) -> Result<Option<Notice>, Denied> {
     let result = &answer.result;
     let because = |reason| Err(Denied::because(reason, told(result)));
     match (result.rc, answer.policy.error) {
@@ -26,7 +26,10 @@ pub(super) fn verdict(answer: &Answer) -> Result<(), Denied> {
         // The server says this only of a password that was right.
         (0 | 49, Some(Fault::PasswordExpired)) => because(Reason::PasswordExpired),
         (0 | 49, Some(Fault::ChangeAfterReset)) => because(Reason::MustChangePassword),
-        (0, _) => Ok(()),
+        (0, _) => Ok(answer.policy.warning.map(|warning| match warning {
+            Warning::ExpiresIn(seconds) => Notice::ExpiresIn(seconds.into()),
+            Warning::GraceLogins(n) => Notice::GraceLogins(n),
+        })),
         (49, _) => because(active_directory(&result.text).unwrap_or(Reason::WrongPassword)),
         // noSuchObject (deleted a moment ago) and inappropriateAuthentication
         // (no password in the entry), where the server tells them apart.
@@ -88,6 +91,11 @@ pub(super) fn changed(bound: &Answer, change: Option<&Answer>) -> Result<(), Str
         Some(Fault::TooYoung) => "The password was changed only a short time ago. Try again later.".into(),
         Some(Fault::InHistory) => "You have used this password before. Choose another.".into(),
         _ => match (answer.result.rc, answer.result.text.as_str()) {
+            // Active Directory says it as a Windows error: ERROR_PASSWORD_RESTRICTION, ERROR_INVALID_PASSWORD.
+            (19 | 53, text) if text.starts_with("0000052D") => {
+                "The directory finds the new password too short, too simple, too young a change, or used before.".into()
+            }
+            (19 | 53, text) if text.starts_with("00000056") => "The old password is wrong.".into(),
             // constraintViolation: servers without the control say the rule in words.
             (19, rule) if !rule.is_empty() => format!("The directory refused the new password: {}", shortened(rule)),
             (19, _) => "The directory refused the new password.".into(),
@@ -151,7 +159,7 @@ fn median(latest: &VecDeque<Duration>) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ppolicy::{Policy, Warning};
+    use super::super::ppolicy::Policy;
     use super::*;
     use ldap3::LdapResult;
 
@@ -163,7 +171,7 @@ mod tests {
     #[test]
     fn verdicts() {
         let reason = |rc, text, error| verdict(&answer(rc, text, error)).map_err(|d| d.reason);
-        assert_eq!(reason(0, "", None), Ok(()));
+        assert_eq!(reason(0, "", None), Ok(None));
         assert_eq!(reason(0, "", Some(Fault::ChangeAfterReset)), Err(Reason::MustChangePassword));
         assert_eq!(reason(0, "", Some(Fault::AccountLocked)), Err(Reason::AccountLocked));
         assert_eq!(reason(49, "", None), Err(Reason::WrongPassword));
@@ -205,7 +213,9 @@ mod tests {
     fn a_warning_does_not_keep_anybody_out() {
         let mut answer = answer(0, "", None);
         answer.policy.warning = Some(Warning::GraceLogins(1));
-        assert_eq!(verdict(&answer), Ok(()));
+        assert_eq!(verdict(&answer), Ok(Some(Notice::GraceLogins(1))));
+        answer.policy.warning = Some(Warning::ExpiresIn(7));
+        assert_eq!(verdict(&answer), Ok(Some(Notice::ExpiresIn(7))));
     }
 
     #[test]

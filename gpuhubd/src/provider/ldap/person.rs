@@ -4,11 +4,11 @@
 //! model cannot hold at all (an illegal name) is dropped here, and what cannot be known (an id that is not
 //! readable) is "unavailable": to derive another id in its place would give her files to somebody else.
 
-use super::dn;
+use super::aging::Aging;
 use super::entry::Entry;
 use super::schema::{Attribute, Schema, issuer};
 use crate::config::LdapIds;
-use crate::model::{DirectoryId, Person, PersonKey, Sid, Standing, Unavailable};
+use crate::model::{DirectoryId, Person, PersonKey, Sid, Standing, Unavailable, dn};
 use crate::provider::Who;
 use chrono::NaiveDate;
 use gpuhub_common::name::UserName;
@@ -29,6 +29,8 @@ pub(super) struct Found {
     pub(super) person: Person,
     /// Whether the lock in her standing is one that ends by itself.
     pub(super) lock_may_be_over: bool,
+    /// How old her password may be; no rule where the configuration does not want to know.
+    pub(super) aging: Aging,
 }
 
 /// The one person among the entries of a search.
@@ -39,10 +41,7 @@ pub(super) fn person(
     provider: &str,
     now_s: i64,
 ) -> Result<Option<Found>, Unavailable> {
-    // The directory compares without case; we do not.
-    let asked = |name: &UserName| !matches!(who, Who::Name(asked) if asked != name);
-    let named = entries.iter().filter_map(|e| user_name(schema, e).filter(asked).map(|name| (e, name)));
-    let Some((entry, name)) = single(named, |(e, _)| &e.dn, "people of one name or uid")? else { return Ok(None) };
+    let Some((entry, name)) = entry(schema, entries, who)? else { return Ok(None) };
     if entry.dn.is_empty() {
         return Err(Unavailable("an entry without a name".into()));
     }
@@ -66,9 +65,23 @@ pub(super) fn person(
         home: entry.one(&schema.home.key).map(str::to_owned),
         shell: entry.one(&schema.shell.key).map(str::to_owned),
         groups: Vec::new(),
+        also_in: Vec::new(),
         standing,
     };
-    Ok(Some(Found { dn: entry.dn.clone(), person, lock_may_be_over }))
+    let aging = if schema.shadow { Aging::of(entry) } else { Aging::default() };
+    Ok(Some(Found { dn: entry.dn.clone(), person, lock_may_be_over, aging }))
+}
+
+/// The one entry that is meant, and its name.
+pub(super) fn entry<'e>(
+    schema: &Schema,
+    entries: &'e [Entry],
+    who: Who<'_>,
+) -> Result<Option<(&'e Entry, UserName)>, Unavailable> {
+    // The directory compares without case; we do not.
+    let asked = |name: &UserName| !matches!(who, Who::Name(asked) if asked != name);
+    let named = entries.iter().filter_map(|e| user_name(schema, e).filter(asked).map(|name| (e, name)));
+    single(named, |(e, _)| &e.dn, "people of one name or uid")
 }
 
 /// The one name of an entry: of several values the one that is in its DN, or else the first legal one by
@@ -166,7 +179,8 @@ fn has_expired(text: &str, now_s: i64) -> bool {
     }
 }
 
-fn today(now_s: i64) -> i64 {
+/// The day since 1970, as shadow(5) counts.
+pub(super) fn today(now_s: i64) -> i64 {
     now_s.div_euclid(SECONDS_A_DAY)
 }
 

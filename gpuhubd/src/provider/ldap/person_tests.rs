@@ -53,6 +53,7 @@ fn a_person() {
         home: Some("/home/alice".into()),
         shell: Some("/bin/bash".into()),
         groups: vec![],
+        also_in: Vec::new(),
         standing: Standing::Active,
     };
     assert_eq!(found.person, want);

@@ -50,6 +50,8 @@ pub(super) struct Schema {
     pub(super) ids: LdapIds,
     /// What the values of [`Schema::member`] are.
     pub(super) members: Members,
+    /// Whether passwords age by shadowLastChange and what goes with it.
+    pub(super) shadow: bool,
     /// Login name.
     pub(super) name: Attribute,
     pub(super) uid: Attribute,
@@ -63,6 +65,10 @@ pub(super) struct Schema {
     pub(super) group_gid: Attribute,
     /// A group's members: the values of all of these.
     pub(super) member: Vec<Attribute>,
+    /// Her public keys.
+    pub(super) ssh_keys: Vec<Attribute>,
+    /// Asked of an entry for those.
+    pub(super) of_keys: Arc<[String]>,
     /// Asked of a person's entry.
     pub(super) of_person: Arc<[String]>,
     /// Asked of the groups of somebody: not their members.
@@ -120,10 +126,17 @@ impl Schema {
             Some(filter) => format!("(&{class}{filter})"),
             None => class.to_owned(),
         };
+        let usual_keys = || match config.schema {
+            LdapSchema::Rfc2307 | LdapSchema::Rfc2307bis => vec!["sshPublicKey".into()],
+            LdapSchema::Ipa => vec!["ipaSshPubKey".into()],
+            LdapSchema::Ad => vec!["sshPublicKey".into(), "altSecurityIdentities".into()],
+        };
+        let own_keys: Vec<String> = own.user_ssh_keys.as_ref().map_or_else(usual_keys, |own| own.0.clone());
         let none: Arc<[String]> = Arc::from(Vec::new());
         let mut schema = Self {
             ids: config.ids(),
             members,
+            shadow: config.shadow && !ad,
             name: named(&own.user_name, or_ad("uid", "sAMAccountName")),
             uid: named(&own.user_uid, "uidNumber"),
             gid: named(&own.user_gid, "gidNumber"),
@@ -135,6 +148,8 @@ impl Schema {
             group_name: named(&own.group_name, or_ad("cn", "sAMAccountName")),
             group_gid: named(&own.group_gid, "gidNumber"),
             member,
+            ssh_keys: own_keys.iter().map(|name| Attribute::new(name)).collect(),
+            of_keys: none.clone(),
             of_person: none.clone(),
             of_her_groups: none.clone(),
             of_group: none.clone(),
@@ -146,16 +161,21 @@ impl Schema {
             },
             groups: and(&groups, &config.group_filter),
         };
-        schema.name_what_is_asked();
+        schema.name_what_is_asked(&config.access_attributes.iter().map(|a| a.name().to_owned()).collect::<Vec<_>>());
         schema
     }
 
-    fn name_what_is_asked(&mut self) {
+    /// `access`: the attributes that say where a person may log in.
+    fn name_what_is_asked(&mut self, access: &[String]) {
         let all = |some: &[&Attribute], more: &[&str]| -> Arc<[String]> {
             some.iter().map(|a| a.name.clone()).chain(more.iter().map(|m| (*m).to_owned())).collect()
         };
         let Self { name, uid, gid, gecos, home, shell, key, group_name, group_gid, .. } = &*self;
         // Operational attributes are shown only to who names them.
+        let aging: &[&str] = match self.shadow {
+            true => &["shadowLastChange", "shadowMax", "shadowWarning", "shadowInactive"],
+            false => &[],
+        };
         let of_person = all(
             &[name, uid, gid, gecos, home, shell, key],
             match self.members {
@@ -167,10 +187,15 @@ impl Schema {
                 }
             },
         );
+        let more = all(&[], aging).iter().cloned().chain(access.iter().cloned()).collect::<Vec<_>>();
+        let of_person = of_person.iter().cloned().chain(more).collect();
+        let keys: Vec<&Attribute> = std::iter::once(name).chain(&self.ssh_keys).collect();
+        let of_keys = all(&keys, &[]);
         let of_her_groups = all(&[group_name, group_gid], &["objectSid", "objectClass"]);
         let members: Vec<&Attribute> = self.member.iter().collect();
         let of_group = of_her_groups.iter().cloned().chain(all(&members, &[]).iter().cloned()).collect();
         let of_member = all(&members, &["objectClass"]).iter().cloned().chain([name.name.clone()]).collect();
+        self.of_keys = of_keys;
         (self.of_person, self.of_her_groups) = (of_person, of_her_groups);
         (self.of_group, self.of_member) = (of_group, of_member);
     }

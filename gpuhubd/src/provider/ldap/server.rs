@@ -63,6 +63,14 @@ impl Server {
         Ok(Self { url: url.to_owned(), place, down: Mutex::new(None) })
     }
 
+    /// Whether nobody else can read what is sent to it.
+    pub(super) fn is_private(&self) -> bool {
+        match &self.place {
+            Place::Unix(_) => true,
+            Place::Tcp { security, .. } => *security != Security::Plain,
+        }
+    }
+
     /// Remembers that it failed.
     pub(super) fn is_down(&self, slow: bool, why: String) {
         *self.memory() = Some(Down { since: Instant::now(), slow, why });

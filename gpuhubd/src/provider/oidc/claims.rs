@@ -64,6 +64,7 @@ pub fn person(config: &OidcConfig, claims: &Claims, asked: &UserName) -> Result<
         home: None,
         shell: None,
         groups: servable(&groups),
+        also_in: Vec::new(),
         standing: Standing::Active,
     })
 }

@@ -7,7 +7,7 @@ type Rdns = Vec<Vec<(String, String)>>;
 
 /// One spelling for each name: types and values in lower case, spaces folded, one way to escape,
 /// the parts of a multi-valued RDN sorted. A name that cannot be parsed is its own spelling.
-pub(super) fn normalised(dn: &str) -> String {
+pub fn normalised(dn: &str) -> String {
     let Some(rdns) = parse(dn) else { return dn.to_owned() };
     let rdn = |parts: Vec<(String, String)>| {
         let mut parts: Vec<_> = parts
@@ -23,9 +23,14 @@ pub(super) fn normalised(dn: &str) -> String {
     rdns.into_iter().map(rdn).collect::<Vec<_>>().join(",")
 }
 
+/// Whether a text is a name at all.
+pub fn is_one(dn: &str) -> bool {
+    parse(dn).is_some()
+}
+
 /// The value of `kind` (in lower case) in the first RDN: of several values of an attribute, the
 /// one by which the entry is named.
-pub(super) fn naming_value(dn: &str, kind: &str) -> Option<String> {
+pub fn naming_value(dn: &str, kind: &str) -> Option<String> {
     let first = parse(dn)?.into_iter().next()?;
     first.into_iter().find(|(k, _)| k == kind).map(|(_, value)| value)
 }
