@@ -36,6 +36,9 @@ pub enum Call {
     /// The supplementary groups of getgrouplist(3).
     #[serde(rename = "io.gpuhub.Broker.GetGroupIds")]
     GetGroupIds(NameQuery),
+    /// The public keys by which a user may log in, for sshd's AuthorizedKeysCommand. Reply: [`SshKeysReply`].
+    #[serde(rename = "io.gpuhub.Broker.GetSshKeys")]
+    GetSshKeys(NameQuery),
     /// Begins a login or a password change. Reply: [`Step`].
     #[serde(rename = "io.gpuhub.Broker.Begin")]
     Begin(Begin),
@@ -109,6 +112,7 @@ impl Request {
             "GetUser" => Call::GetUser(read(p)?),
             "GetGroup" => Call::GetGroup(read(p)?),
             "GetGroupIds" => Call::GetGroupIds(read(p)?),
+            "GetSshKeys" => Call::GetSshKeys(read(p)?),
             "Begin" => Call::Begin(read(p)?),
             "Answer" => Call::Answer(read(p)?),
             "Account" => Call::Account(read(p)?),
@@ -215,6 +219,13 @@ pub struct GroupReply {
 pub struct GroupIdsReply {
     /// Ids of the groups that list her, sorted; the primary one is among them if it does, too.
     pub gids: Vec<u32>,
+}
+
+/// Reply to [`Call::GetSshKeys`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SshKeysReply {
+    /// Lines of an authorized_keys file (sshd(8)), each a type and a key and nothing else.
+    pub keys: Vec<String>,
 }
 
 /// Who asks PAM for what: the PAM items that the application set.

@@ -106,6 +106,7 @@ fn samples() -> Vec<(Call, Vec<Value>)> {
         (Call::GetGroup(GroupQuery { name: text("ml"), gid: None }), vec![json(GroupReply { group: group() })]),
         (Call::GetGroup(GroupQuery { name: None, gid: Some(20100) }), vec![]),
         (Call::GetGroupIds(name()), vec![json(GroupIdsReply { gids: vec![1] })]),
+        (Call::GetSshKeys(name()), vec![json(SshKeysReply { keys: vec!["ssh-ed25519 AAAA".into()] })]),
         (begin(Purpose::Authenticate), vec![prompt(), step(Next::Done(Code::SystemErr))]),
         (begin(Purpose::ChangePassword), vec![]),
         (Call::Answer(Answer { secret: secret() }), vec![prompt(), step(Next::Done(Code::Success))]),

@@ -9,6 +9,7 @@ mod hash;
 mod idmap;
 mod outcome;
 mod prompt;
+mod ssh_keys;
 mod status;
 
 use args::Args;
@@ -35,6 +36,7 @@ usage:
   gpuhub idmap import FILE [--format csv|json|passwd|group] [--replace]
                            [--dry-run [--files-under PATH]]
   gpuhub idmap check
+  gpuhub ssh-keys NAME            her public keys, for sshd's AuthorizedKeysCommand
   gpuhub status [--json]          what the broker is and how its providers are
   gpuhub doctor [--json]          what would stop a login here, and what to do
   gpuhub hash-password [--stdin]  a password_hash for [[builtin.user]] in gpuhub.toml
@@ -72,6 +74,7 @@ fn run() -> Result<ExitCode, Failure> {
         ["idmap", "import"] => idmap::import(rest),
         ["idmap", "check"] => idmap::check(rest),
         ["doctor"] => doctor::run(rest),
+        ["ssh-keys"] => ssh_keys::run(rest),
         ["status"] => status::run(rest),
         ["hash-password"] => hash::run(rest),
         ["version"] => {
