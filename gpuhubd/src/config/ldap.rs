@@ -118,7 +118,7 @@ pub struct LdapAttributes {
     pub user_home: Option<String>,
     /// `loginShell`.
     pub user_shell: Option<String>,
-    /// What never changes and is never given again: `entryUUID`.
+    /// What never changes and is never given again: `nsUniqueId` or else `entryUUID`.
     pub user_key: Option<String>,
     /// `cn`.
     pub group_name: Option<String>,

@@ -47,7 +47,8 @@ pub(super) fn person(
         return Err(Unavailable("an entry without a name".into()));
     }
     let (standing, lock_may_be_over) = standing(entry, now_s);
-    let subject = match entry.only(&schema.key.key).filter(|id| !id.is_empty()) {
+    let mut keys = schema.keys.iter().filter_map(|key| entry.only(key)).filter(|id| !id.is_empty());
+    let subject = match keys.next() {
         Some(id) => id.to_ascii_lowercase(),
         // Active Directory has no entryUUID; a SID is never given again ([MS-ADTS] 3.1.1.1.9).
         None => entry.sid().map_or_else(|| dn::normalised(&entry.dn), |sid| sid.to_string()),

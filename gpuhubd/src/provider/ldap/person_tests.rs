@@ -69,6 +69,22 @@ fn gecos_goes_before_cn_and_the_dn_stands_in_for_the_uuid() {
 }
 
 #[test]
+fn the_key_of_389_directory_server_stays_when_an_entry_is_renamed_or_gets_an_entry_uuid() {
+    let id: (&str, &[&str]) = ("nsuniqueid", &["0B8FB00D-e96911f1-97f3eb82-c549f2e2"]);
+    let key = |entry| found(entry).person.key.subject;
+    assert_eq!(key(alice_with(&[id, ("entryuuid", &[])])), "0b8fb00d-e96911f1-97f3eb82-c549f2e2");
+    assert_eq!(key(alice_with(&[id])), "0b8fb00d-e96911f1-97f3eb82-c549f2e2");
+    let ipa = |key: &[&str]| {
+        let schema = Schema::configured("schema = \"ipa\"");
+        let entry = alice_with(&[id, ("ipauniqueid", key)]);
+        let found = person(&schema, &[entry], Who::Name(&name("alice")), "corp", NOW).unwrap().unwrap();
+        found.person.key.subject
+    };
+    assert_eq!(ipa(&["3F2A8E90-cafe"]), "3f2a8e90-cafe");
+    assert_eq!(ipa(&[]), "0b8fb00d-e96911f1-97f3eb82-c549f2e2");
+}
+
+#[test]
 fn another_spelling_is_another_person() {
     let entry = || alice_with(&[("uid", &["Alice", "asmith"])]);
     assert!(in_corp(&[alice_with(&[("uid", &["al", "alice"])])], Who::Name(&name("alice"))).unwrap().is_some());
