@@ -144,6 +144,11 @@ fn standing(entry: &Entry, now_s: i64) -> (Standing, bool) {
     if locks.iter().any(|v| generalized_time(v).is_none_or(|at| now_s - at < RECENT_S)) {
         return (Standing::Locked, true);
     }
+    // 389 Directory Server, after too many wrong passwords: until then, or with 1970 until it is unlocked.
+    let until = entry.values("accountunlocktime").iter().map(|v| generalized_time(v));
+    if until.into_iter().any(|until| until.is_none_or(|until| until == 0 || now_s < until)) {
+        return (Standing::Locked, true);
+    }
     // Days since 1970, of which the first is already too late; 0 is one of them (CVE-2026-104033).
     // Negative: never. What is no number cannot be in the future.
     let over = |v: &String| v.trim().parse::<i128>().map_or(true, |day| (0..=i128::from(today(now_s))).contains(&day));
