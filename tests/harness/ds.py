@@ -90,7 +90,7 @@ objectClasses: ( 2.16.840.1.113730.3.8.12.11 NAME 'ipaSshGroupOfPubKeys' ABSTRAC
 objectClasses: ( 2.16.840.1.113730.3.8.12.12 NAME 'ipaSshUser' SUP ipaSshGroupOfPubKeys AUXILIARY )
 """
 
-# What the server's own dscreate would add to its template.
+# What the server's own dscreate would add to its template; entries are as before there were entryUUIDs.
 _MORE_CONFIG = f"""
 dn: cn=userroot,cn=ldbm database,cn=plugins,cn=config
 objectClass: extensibleObject
@@ -105,6 +105,18 @@ objectClass: nsMappingTree
 cn: {BASE}
 nsslapd-state: backend
 nsslapd-backend: userroot
+
+dn: cn=entryuuid,cn=plugins,cn=config
+objectClass: nsSlapdPlugin
+cn: entryuuid
+nsslapd-pluginPath: libentryuuid-plugin
+nsslapd-pluginInitfunc: entryuuid_plugin_init
+nsslapd-pluginType: betxnpreoperation
+nsslapd-pluginId: entryuuid
+nsslapd-pluginVersion: none
+nsslapd-pluginVendor: 389 Project
+nsslapd-pluginDescription: entryuuid
+nsslapd-pluginEnabled: off
 """
 
 _MORE_OF_THE_SERVER = f"""nsslapd-listenhost: {HOSTS['ds.test']}
@@ -258,6 +270,26 @@ class DirectoryServer:
     def set_password(self, person: Person, password: str) -> None:
         """As an administrator: a reset, where the policy tells one from her own change."""
         self.modify(person.dn, f"replace: userPassword\nuserPassword: {password}")
+
+    @contextlib.contextmanager
+    def entry_uuids(self):
+        """Turns on the plugin that gives new entries an entryUUID, and gives one to each that is there."""
+        self._turn_plugin("entryuuid", "on")
+        self.add("dn: cn=all,cn=entryuuid task,cn=tasks,cn=config\nobjectClass: extensibleObject\n"
+                 f"cn: all\nbasedn: {BASE}\nfilter: (uid=*)\n")
+        wait_until(lambda: all(self.value(person.dn, "entryUUID") for person in EVERYBODY), "the entryUUIDs")
+        try:
+            yield
+        finally:
+            self._turn_plugin("entryuuid", "off")
+            for person in EVERYBODY:
+                self.delete(person.dn)
+                self.add_person(person)
+
+    def _turn_plugin(self, name: str, how: str) -> None:
+        self.modify(f"cn={name},cn=plugins,cn=config", f"replace: nsslapd-pluginEnabled\nnsslapd-pluginEnabled: {how}")
+        self.stop()
+        self.start()
 
     def can_bind(self, dn: str, password: str) -> bool:
         return self.box.run(["ldapwhoami", "-x", "-H", _LDAPI, "-D", dn, "-w", password], check=False).returncode == 0
