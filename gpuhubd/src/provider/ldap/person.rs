@@ -144,9 +144,11 @@ fn standing(entry: &Entry, now_s: i64) -> (Standing, bool) {
     if locks.iter().any(|v| generalized_time(v).is_none_or(|at| now_s - at < RECENT_S)) {
         return (Standing::Locked, true);
     }
-    // 389 Directory Server, after too many wrong passwords: until then, or with 1970 until it is unlocked.
-    let until = entry.values("accountunlocktime").iter().map(|v| generalized_time(v));
-    if until.into_iter().any(|until| until.is_none_or(|until| until == 0 || now_s < until)) {
+    // 389 Directory Server, after too many wrong passwords: until then, or with 1970 until somebody resets that.
+    // The attribute stays when it is over; the count does not.
+    let ends = entry.values("accountunlocktime").iter().map(|v| generalized_time(v));
+    let stands = |ends: Option<i64>| ends.is_none_or(|ends| ends == 0 || now_s < ends);
+    if entry.only("passwordretrycount") != Some("0") && ends.into_iter().any(stands) {
         return (Standing::Locked, true);
     }
     // Days since 1970, of which the first is already too late; 0 is one of them (CVE-2026-104033).

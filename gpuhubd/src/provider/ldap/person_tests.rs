@@ -179,6 +179,11 @@ fn locks() {
     ] {
         assert_eq!(standing_of(attribute, value), want, "{attribute} {value}");
     }
+    for until in ["20261101000001Z", "19700101000000Z"] {
+        let counted = |n| found(alice_with(&[("accountunlocktime", &[until]), ("passwordretrycount", &[n])]));
+        assert_eq!(counted("3").person.standing, Standing::Locked, "{until}");
+        assert_eq!(counted("0").person.standing, Standing::Active, "{until}: an administrator has reset it");
+    }
 }
 
 #[test]

@@ -180,6 +180,7 @@ impl Schema {
                     "pwdAccountLockedTime",
                     "nsAccountLock",
                     "accountUnlockTime",
+                    "passwordRetryCount",
                 ],
                 Members::Asked => {
                     &["cn", "displayName", "objectSid", "primaryGroupID", "userAccountControl", "accountExpires"]
