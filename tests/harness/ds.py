@@ -17,7 +17,7 @@ BASE = "dc=ds,dc=test"
 PEOPLE = f"cn=users,cn=accounts,{BASE}"
 GROUPS = f"cn=groups,cn=accounts,{BASE}"
 POLICIES = f"cn=policies,{BASE}"
-READER = f"uid=reader,cn=sysaccounts,cn=etc,{BASE}"
+READER = f"uid=gpuhub,cn=sysaccounts,cn=etc,{BASE}"
 _ROOT = "cn=Directory Manager"      # whoever is root at the socket
 _LDAPI = "ldapi://%2Frun%2Fdirsrv%2Fldapi"
 _CONFIG = "/etc/dirsrv/slapd-lab"
@@ -46,7 +46,8 @@ PRIMARY = 30000     # gidNumber of "people", everybody's first group
 ALICE = Person("alice", 30001, "correct horse 1", "Alice Archer")
 BOB = Person("bob", 30002, "battery staple 2", "Bob Baker", r"cn=Baker\, Bob (B*)")
 CAROL = Person("carol", 30003, "tangled wires 3", "Carol Cho")
-EVERYBODY = (ALICE, BOB, CAROL)
+DAVE = Person("dave", 30004, "frayed rope 4", "Dave Dunn")      # in no group
+EVERYBODY = (ALICE, BOB, CAROL, DAVE)
 GONE = f"uid=gone,{PEOPLE}"
 
 
@@ -151,7 +152,7 @@ aci: (targetattr = "userPassword")(version 3.0; acl "self"; allow (write) userdn
 )) + f"""dn: {READER}
 objectClass: account
 objectClass: simpleSecurityObject
-uid: reader
+uid: gpuhub
 userPassword: {READER_PASSWORD}
 """
 
