@@ -50,7 +50,8 @@ def test_a_login_with_groups_of_groups(make_gpubox, ds, config):
 def test_the_example_for_389_directory_server_and_ipa(make_gpubox, ds):
     example = (CHECKOUT / "conf" / "389ds-ipa.toml").read_text()
     # Of its two servers the first is away.
-    for theirs, ours in (("ipa1.example.org", "localhost"), ("ipa2.example.org", "ds.test"), ("dc=example,dc=org", BASE)):
+    changes = {"ipa1.example.org": "localhost", "ipa2.example.org": "ds.test", "dc=example,dc=org": BASE}
+    for theirs, ours in changes.items():
         assert theirs in example
         example = example.replace(theirs, ours)
     box = make_gpubox(example)
@@ -59,11 +60,10 @@ def test_the_example_for_389_directory_server_and_ipa(make_gpubox, ds):
 
 
 def test_wrong_passwords_and_names_that_nobody_has(box):
-    assert reason(box, ALICE, "wrong") == ("PAM_AUTH_ERR", "wrong-password")
-    assert box.pam("nobody-here", answers=("wrong",)) == "PAM_USER_UNKNOWN"
-    box.wait_audit(event="auth", user="nobody-here", result="denied", reason="unknown-user")
     wrong, unknown = ssh_kbdint(box, "alice", ["wrong"]), ssh_kbdint(box, "nobody-here", ["wrong"])
     assert not wrong.accepted
+    box.wait_audit(event="auth", user="alice", result="denied", reason="wrong-password")
+    box.wait_audit(event="auth", user="nobody-here", result="denied", reason="unknown-user")
     assert wrong.transcript.replace("alice", "X") == unknown.transcript.replace("nobody-here", "X")
 
 
@@ -86,8 +86,9 @@ def test_too_many_wrong_passwords_lock_the_account_in_the_directory(box, ds):
     authorize_key(box, "carol", "/home/carol")
     with ds.policy(CAROL, passwordLockout="on", passwordMaxFailure="3", passwordUnlock="on",
                    passwordLockoutDuration="600"):
-        for _ in range(3):
-            assert not lets_in(box, CAROL, "wrong")
+        for _ in range(2):
+            assert not ds.can_bind(CAROL.dn, "wrong")
+        assert reason(box, CAROL, "wrong") == ("PAM_AUTH_ERR", "wrong-password")
         assert reason(box, CAROL) == ("PAM_ACCT_EXPIRED", "account-locked")
         assert not ssh_key(box, "carol").accepted
         box.wait_audit(event="account", user="carol", result="denied", reason="account-locked")

@@ -144,7 +144,8 @@ _TREE = f"""
 dn: {BASE}
 objectClass: domain
 dc: ds
-aci: (targetattr != "userPassword")(version 3.0; acl "reader"; allow (read, search, compare) userdn = "ldap:///{READER}";)
+aci: (targetattr != "userPassword")(version 3.0; acl "reader"; allow (read, search, compare)
+  userdn = "ldap:///{READER}";)
 aci: (targetattr = "userPassword")(version 3.0; acl "self"; allow (write) userdn = "ldap:///self";)
 
 """ + "".join(f"dn: {dn}\nobjectClass: nsContainer\n\n" for dn in (
@@ -179,8 +180,6 @@ class DirectoryServer:
         template = self.box.read_file("/usr/share/dirsrv/data/template-dse.ldif")
         config = re.sub(r"%(\w+)%", lambda name: _SETTINGS[name[1]], template)
         config = config.replace("cn: config\n", f"cn: config\n{_MORE_OF_THE_SERVER}", 1)
-        # By itself it would take a share of the machine's memory.
-        config = config.replace("nsslapd-mode: 600\n", "nsslapd-mode: 600\nnsslapd-cache-autosize: 0\n", 1)
         self.box.write_file(f"{_CONFIG}/dse.ldif", config.rstrip("\n") + "\n" + _MORE_CONFIG)
         self.box.write_file(f"{_CONFIG}/schema/60ipa.ldif", _SCHEMA)
         directories = " ".join(path for name, path in _PATHS.items() if name.endswith("_dir") and path != "/tmp")
@@ -248,7 +247,8 @@ class DirectoryServer:
     def value(self, dn: str, attribute: str) -> str | None:
         """The one value of an attribute, operational ones too."""
         found = self._ldap("ldapsearch", "-LLL", "-o", "ldif_wrap=no", "-s", "base", "-b", dn, attribute).stdout
-        values = [line.partition(": ")[2] for line in found.splitlines() if line.lower().startswith(f"{attribute}:".lower())]
+        lines = (line.partition(": ") for line in found.splitlines())
+        values = [value for name, _, value in lines if name.lower() == attribute.lower()]
         assert len(values) < 2, found
         return values[0] if values else None
 

@@ -187,7 +187,8 @@ ldbadd -H /srv/ad/private/sam.ldb /tmp/crowd.ldif
 
 # The server without its tools, which are in Python and want systemd and SELinux's libraries: the harness
 # writes its configuration (harness/ds.py), as their dscreate would.
-DS = chroot_layer("ds", [BASE], _INSTALL + """389-ds-base-libs libicu72 liblmdb0 libsasl2-2 ldap-utils libnss3-tools openssl procps
+DS = chroot_layer("ds", [BASE], _INSTALL + "389-ds-base-libs libicu72 liblmdb0 libsasl2-2 ldap-utils libnss3-tools"
+                  " openssl procps\n" + """
 cd /var/cache/apt/archives
 apt-get -q download 389-ds-base
 dpkg-deb --fsys-tarfile 389-ds-base_*.deb | tar -x -C / ./etc/dirsrv ./usr
