@@ -60,7 +60,8 @@ pub(super) struct Schema {
     /// What never changes, and is never given again: the first of these that an entry has, by an
     /// [`super::entry::Entry`]'s names.
     pub(super) keys: [String; 2],
-    key: Attribute,
+    /// The configured one of them, or the usual one.
+    pub(super) key: Attribute,
     pub(super) group_name: Attribute,
     pub(super) group_gid: Attribute,
     /// A group's members: the values of all of these.
