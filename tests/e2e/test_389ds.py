@@ -152,12 +152,24 @@ def test_a_renamed_entry_is_the_same_person(make_gpubox, ds):
     box = make_gpubox(RFC2307BIS)
     assert lets_in(box, BOB)
     ds.rename(BOB.dn, "cn=Robert Baker")
-    renamed = BOB.dn.replace(BOB.rdn, "cn=Robert Baker")
     try:
         assert lets_in(box, BOB) and box.out(["id", "-u", "bob"]) == "30002"
     finally:
-        ds.rename(renamed, BOB.rdn)
+        ds.rename(BOB.dn.replace(BOB.rdn, "cn=Robert Baker"), BOB.rdn)
     assert lets_in(box, BOB)
+
+
+def test_who_gets_another_name_keeps_her_ids(make_gpubox, ds):
+    box = make_gpubox(RFC2307BIS)
+    assert lets_in(box, ALICE)
+    ds.rename(ALICE.dn, "uid=alicia")
+    try:
+        assert box.pam("alicia", answers=(ALICE.password,)) == "PAM_SUCCESS"
+        assert box.wait_audit(event="renamed", user="alicia")["detail"].startswith("was alice;")
+        assert box.out(["id", "-u", "alicia"]) == "30001"
+        assert not lets_in(box, ALICE)
+    finally:
+        ds.rename(ALICE.dn.replace("uid=alice", "uid=alicia"), "uid=alice")
 
 
 def test_an_entry_that_gets_its_entry_uuid_years_later_is_the_same_person(make_gpubox, ds):

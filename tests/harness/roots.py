@@ -189,7 +189,7 @@ ldbadd -H /srv/ad/private/sam.ldb /tmp/crowd.ldif
 # writes its configuration (harness/ds.py), as their dscreate would.
 DS = chroot_layer("ds", [BASE], _INSTALL + "389-ds-base-libs libicu72 liblmdb0 libsasl2-2 ldap-utils libnss3-tools"
                   " openssl procps\n" + """
-cd /var/cache/apt/archives
+cd /tmp
 apt-get -q download 389-ds-base
 dpkg-deb --fsys-tarfile 389-ds-base_*.deb | tar -x -C / ./etc/dirsrv ./usr
 useradd --system --user-group --home-dir /var/lib/dirsrv --shell /usr/sbin/nologin dirsrv
