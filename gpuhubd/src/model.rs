@@ -12,7 +12,7 @@ use gpuhub_common::wire::Code;
 use std::fmt;
 
 /// Who somebody is for good. A name can be given to another person later; a key cannot.
-/// OIDC: issuer and `sub`. Directories: the provider's name and entryUUID or objectSid (the DN
+/// OIDC: issuer and `sub`. Directories: the provider's name and nsUniqueId, entryUUID or objectSid (the DN
 /// where a server has neither).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PersonKey {

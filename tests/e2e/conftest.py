@@ -12,6 +12,7 @@ from harness.ad import ActiveDirectory  # noqa: E402
 from harness.box import Box  # noqa: E402
 from harness.ca import Authority  # noqa: E402
 from harness.container import Podman  # noqa: E402
+from harness.ds import DirectoryServer  # noqa: E402
 from harness.hub import Hub  # noqa: E402
 from harness.lan import Lan  # noqa: E402
 from harness.oidc import OidcProvider  # noqa: E402
@@ -58,6 +59,20 @@ def slapd(slapd_session):
 def ad(lan, ca):
     """A domain. A test that changes an entry changes it back."""
     return ActiveDirectory(lan, ca)
+
+
+@pytest.fixture(scope="session")
+def ds_session(lan, ca):
+    return DirectoryServer(lan, ca)
+
+
+@pytest.fixture
+def ds(ds_session):
+    """389 Directory Server. A test that changes an entry changes it back; a stopped server is started again."""
+    yield ds_session
+    ds_session.resume()
+    if not ds_session.box.pids("ns-slapd"):
+        ds_session.start()
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ HOSTS = {
     "sso.test": "127.0.0.3",
     "faulty.test": "127.0.0.4",
     "ad.test": "127.0.0.5",
+    "ds.test": "127.0.0.6",
 }
 
 # Before a command: it is killed when the thread that started it ends (the main thread, for a test).

@@ -5,6 +5,7 @@
     hub       box + JupyterHub, its notebook server and its proxy
     servers   base + slapd, and the OpenID provider
     ad        base + Samba, with the domain ad.test and its people
+    ds        base + 389 Directory Server
     peers     box + nslcd and sssd, beside which gpuhub is put; python, to ask as programs do
 """
 
@@ -184,4 +185,15 @@ tool group addmembers gpu-users everyone
 ldbadd -H /srv/ad/private/sam.ldb /tmp/crowd.ldif
 """)
 
-ALL = (BASE, BOX, VENV, NODE, CHP, OIDC, HUB, SERVERS, AD, PEERS)
+# The server without its tools, which are in Python and want systemd and SELinux's libraries: the harness
+# writes its configuration (harness/ds.py), as their dscreate would.
+DS = chroot_layer("ds", [BASE], _INSTALL + "389-ds-base-libs libicu72 liblmdb0 libsasl2-2 ldap-utils libnss3-tools"
+                  " openssl procps\n" + """
+cd /tmp
+apt-get -q download 389-ds-base
+dpkg-deb --fsys-tarfile 389-ds-base_*.deb | tar -x -C / ./etc/dirsrv ./usr
+useradd --system --user-group --home-dir /var/lib/dirsrv --shell /usr/sbin/nologin dirsrv
+rm -f /var/cache/apt/*.bin
+""")
+
+ALL = (BASE, BOX, VENV, NODE, CHP, OIDC, HUB, SERVERS, AD, DS, PEERS)

@@ -175,7 +175,7 @@ pub struct LdapAttributes {
     pub user_home: Option<String>,
     /// `loginShell`.
     pub user_shell: Option<String>,
-    /// What never changes and is never given again: `entryUUID`.
+    /// What never changes and is never given again: `nsUniqueId` or else `entryUUID`.
     pub user_key: Option<String>,
     /// Public keys for ssh: `sshPublicKey`, IPA's `ipaSshPubKey`, and in Active Directory `altSecurityIdentities`.
     pub user_ssh_keys: Option<OneOrMore>,

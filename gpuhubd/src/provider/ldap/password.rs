@@ -36,7 +36,11 @@ pub(super) fn verdict(answer: &Answer) -> Result<Option<Notice>, Denied> {
         (32 | 48, _) => because(Reason::WrongPassword),
         // 389 Directory Server: "Exceed password retry limit", and "Account inactivated".
         (19, _) => because(Reason::AccountLocked),
-        (53, _) if says(&result.text, &["inactivated", "locked", "disabled"]) => because(Reason::AccountLocked),
+        // "Account (Kerberos principal) is expired"; "Too many failed logins.", "Entry permanently locked.": FreeIPA's.
+        (53, _) if says(&result.text, &["is expired"]) => because(Reason::AccountExpired),
+        (53, _) if says(&result.text, &["inactivated", "locked", "disabled", "failed logins"]) => {
+            because(Reason::AccountLocked)
+        }
         _ => because(Reason::BackendUnavailable),
     }
 }
@@ -179,6 +183,9 @@ mod tests {
         assert_eq!(reason(49, "", Some(Fault::PasswordExpired)), Err(Reason::PasswordExpired));
         assert_eq!(reason(19, "Exceed password retry limit.", None), Err(Reason::AccountLocked));
         assert_eq!(reason(53, "Account inactivated. Contact", None), Err(Reason::AccountLocked));
+        assert_eq!(reason(53, "Entry permanently locked.\n", None), Err(Reason::AccountLocked));
+        assert_eq!(reason(53, "Too many failed logins.\n", None), Err(Reason::AccountLocked));
+        assert_eq!(reason(53, "Account (Kerberos principal) is expired", None), Err(Reason::AccountExpired));
         assert_eq!(reason(53, "operation restricted", None), Err(Reason::BackendUnavailable));
         for rc in [1, 2, 3, 5, 6, 8, 10, 13, 14, 50, 51, 52, 80, 118, 4_294_967_295] {
             assert_eq!(reason(rc, "", None), Err(Reason::BackendUnavailable), "{rc}");

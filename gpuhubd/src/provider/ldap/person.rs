@@ -46,7 +46,8 @@ pub(super) fn person(
         return Err(Unavailable("an entry without a name".into()));
     }
     let (standing, lock_may_be_over) = standing(entry, now_s);
-    let subject = match entry.only(&schema.key.key).filter(|id| !id.is_empty()) {
+    let mut keys = schema.keys.iter().filter_map(|key| entry.only(key)).filter(|id| !id.is_empty());
+    let subject = match keys.next() {
         Some(id) => id.to_ascii_lowercase(),
         // Active Directory has no entryUUID; a SID is never given again ([MS-ADTS] 3.1.1.1.9).
         None => entry.sid().map_or_else(|| dn::normalised(&entry.dn), |sid| sid.to_string()),
@@ -154,6 +155,13 @@ fn standing(entry: &Entry, now_s: i64) -> (Standing, bool) {
     }
     // What is not a time is taken for a lock that stands.
     if locks.iter().any(|v| generalized_time(v).is_none_or(|at| now_s - at < RECENT_S)) {
+        return (Standing::Locked, true);
+    }
+    // 389 Directory Server, after too many wrong passwords: until then, or with 1970 until somebody resets that.
+    // The attribute stays when it is over; the count does not.
+    let ends = entry.values("accountunlocktime").iter().map(|v| generalized_time(v));
+    let stands = |ends: Option<i64>| ends.is_none_or(|ends| ends == 0 || now_s < ends);
+    if entry.only("passwordretrycount") != Some("0") && ends.into_iter().any(stands) {
         return (Standing::Locked, true);
     }
     // Days since 1970, of which the first is already too late; 0 is one of them (CVE-2026-104033).

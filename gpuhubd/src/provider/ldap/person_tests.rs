@@ -70,6 +70,22 @@ fn gecos_goes_before_cn_and_the_dn_stands_in_for_the_uuid() {
 }
 
 #[test]
+fn the_key_of_389_directory_server_stays_when_an_entry_is_renamed_or_gets_an_entry_uuid() {
+    let id: (&str, &[&str]) = ("nsuniqueid", &["0B8FB00D-e96911f1-97f3eb82-c549f2e2"]);
+    let key = |entry| found(entry).person.key.subject;
+    assert_eq!(key(alice_with(&[id, ("entryuuid", &[])])), "0b8fb00d-e96911f1-97f3eb82-c549f2e2");
+    assert_eq!(key(alice_with(&[id])), "0b8fb00d-e96911f1-97f3eb82-c549f2e2");
+    let ipa = |key: &[&str]| {
+        let schema = Schema::configured("schema = \"ipa\"");
+        let entry = alice_with(&[id, ("ipauniqueid", key)]);
+        let found = person(&schema, &[entry], Who::Name(&name("alice")), "corp", NOW).unwrap().unwrap();
+        found.person.key.subject
+    };
+    assert_eq!(ipa(&["3F2A8E90-cafe"]), "3f2a8e90-cafe");
+    assert_eq!(ipa(&[]), "0b8fb00d-e96911f1-97f3eb82-c549f2e2");
+}
+
+#[test]
 fn another_spelling_is_another_person() {
     let entry = || alice_with(&[("uid", &["Alice", "asmith"])]);
     assert!(in_corp(&[alice_with(&[("uid", &["al", "alice"])])], Who::Name(&name("alice"))).unwrap().is_some());
@@ -151,6 +167,10 @@ fn locks() {
         ("nsaccountlock", "true", (Standing::Locked, false)),
         ("nsaccountlock", "TRUE", (Standing::Locked, false)),
         ("nsaccountlock", "false", (Standing::Active, false)),
+        ("accountunlocktime", "20261101000001Z", (Standing::Locked, true)),
+        ("accountunlocktime", "20261101000000Z", (Standing::Active, false)),
+        ("accountunlocktime", "19700101000000Z", (Standing::Locked, true)),
+        ("accountunlocktime", "soon", (Standing::Locked, true)),
         ("pwdaccountlockedtime", "000001010000Z", (Standing::Locked, false)),
         ("pwdaccountlockedtime", "20261031235900Z", (Standing::Locked, true)),
         ("pwdaccountlockedtime", "20261031235900.123456Z", (Standing::Locked, true)),
@@ -159,6 +179,11 @@ fn locks() {
         ("pwdaccountlockedtime", "rubbish", (Standing::Locked, true)),
     ] {
         assert_eq!(standing_of(attribute, value), want, "{attribute} {value}");
+    }
+    for until in ["20261101000001Z", "19700101000000Z"] {
+        let counted = |n| found(alice_with(&[("accountunlocktime", &[until]), ("passwordretrycount", &[n])]));
+        assert_eq!(counted("3").person.standing, Standing::Locked, "{until}");
+        assert_eq!(counted("0").person.standing, Standing::Active, "{until}: an administrator has reset it");
     }
 }
 

@@ -109,13 +109,13 @@ fn parse(value: &[u8]) -> Option<Policy> {
     Some(policy)
 }
 
-/// One element: tag, content, what follows. Lengths in the short form, or the long one with a
-/// single byte (X.690 §8.1.3): the whole response has a dozen bytes.
+/// One element: tag, content, what follows. Lengths in the short form or the long one (X.690 §8.1.3), of
+/// which liblber, and 389 Directory Server with it, always writes four bytes.
 fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (length, rest) = match bytes.get(1..)?.split_first()? {
-        (0x81, rest) => {
-            let (length, rest) = rest.split_first()?;
-            (usize::from(*length), rest)
+        (form @ 0x81..=0x84, rest) => {
+            let (length, rest) = rest.split_at_checked(usize::from(form & 0x7f))?;
+            (length.iter().fold(0, |n, b| n << 8 | usize::from(*b)), rest)
         }
         (length, rest) if *length < 0x80 => (usize::from(*length), rest),
         _ => return None,
@@ -147,6 +147,8 @@ mod tests {
         assert_eq!(parse(b"\x30\x03\x81\x01\x01"), error(Fault::AccountLocked));
         assert_eq!(parse(b"\x30\x03\x81\x01\x02"), error(Fault::ChangeAfterReset));
         assert_eq!(parse(b"\x30\x81\x03\x81\x01\x08"), error(Fault::InHistory));
+        // As 389 Directory Server sends it.
+        assert_eq!(parse(b"\x30\x84\x00\x00\x00\x03\x81\x01\x05"), error(Fault::InsufficientQuality));
         let warning = |w| Some(Policy { warning: Some(w), error: None });
         assert_eq!(parse(b"\x30\x06\xa0\x04\x80\x02\x02\x58"), warning(Warning::ExpiresIn(600)));
         assert_eq!(parse(b"\x30\x05\xa0\x03\x81\x01\x03"), warning(Warning::GraceLogins(3)));
@@ -162,6 +164,8 @@ mod tests {
             b"\x30\x01",
             b"\x30\x80\x81\x01\x00\x00\x00",
             b"\x30\x84\xff\xff\xff\xff",
+            b"\x30\x84\x00\x00\x03",
+            b"\x30\x85\x00\x00\x00\x00\x03\x81\x01\x05",
             b"\x31\x03\x81\x01\x00",
             b"\x30\x03\x81\x01\x00\x00",
             b"\x30\x03\x81\x01\x09",

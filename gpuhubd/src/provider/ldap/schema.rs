@@ -59,7 +59,10 @@ pub(super) struct Schema {
     pub(super) gecos: Attribute,
     pub(super) home: Attribute,
     pub(super) shell: Attribute,
-    /// What never changes.
+    /// What never changes, and is never given again: the first of these that an entry has, by an
+    /// [`super::entry::Entry`]'s names.
+    pub(super) keys: [String; 2],
+    /// The configured one of them, or the usual one.
     pub(super) key: Attribute,
     pub(super) group_name: Attribute,
     pub(super) group_gid: Attribute,
@@ -81,6 +84,8 @@ pub(super) struct Schema {
     groups: String,
     any_group: String,
 }
+
+const NS_UNIQUE_ID: &str = "nsUniqueId";
 
 /// Which objectClass (in lower case) makes an entry a POSIX group, whose id must be readable.
 pub(super) const POSIX_GROUP: &str = "posixgroup";
@@ -112,6 +117,13 @@ impl Schema {
         let ad = config.schema == LdapSchema::Ad;
         let or_ad = |usual, ads| if ad { ads } else { usual };
         let key = if config.schema == LdapSchema::Ipa { "ipaUniqueID" } else { "entryUUID" };
+        let key = named(&own.user_key, key);
+        let mut keys = [NS_UNIQUE_ID.to_ascii_lowercase(), key.key.clone()];
+        // 389 Directory Server gives every entry an nsUniqueId, but an entryUUID only to those that are made while
+        // its plugin is on, or to all, years later, when somebody asks for that: nobody's key may change then.
+        if own.user_key.is_some() || config.schema == LdapSchema::Ipa {
+            keys.reverse();
+        }
         let (people, groups) = match (ad, config.ids()) {
             (false, _) => ("(objectClass=posixAccount)".to_owned(), "(objectClass=posixGroup)".to_owned()),
             // Computers are users, too, and of another category.
@@ -144,7 +156,8 @@ impl Schema {
             // homeDirectory is a Windows share there.
             home: named(&own.user_home, or_ad("homeDirectory", "unixHomeDirectory")),
             shell: named(&own.user_shell, "loginShell"),
-            key: named(&own.user_key, key),
+            keys,
+            key,
             group_name: named(&own.group_name, or_ad("cn", "sAMAccountName")),
             group_gid: named(&own.group_gid, "gidNumber"),
             member,
@@ -179,9 +192,17 @@ impl Schema {
         let of_person = all(
             &[name, uid, gid, gecos, home, shell, key],
             match self.members {
-                Members::Names | Members::Dns => {
-                    &["cn", "objectSid", "primaryGroupID", "shadowExpire", "pwdAccountLockedTime", "nsAccountLock"]
-                }
+                Members::Names | Members::Dns => &[
+                    "cn",
+                    NS_UNIQUE_ID,
+                    "objectSid",
+                    "primaryGroupID",
+                    "shadowExpire",
+                    "pwdAccountLockedTime",
+                    "nsAccountLock",
+                    "accountUnlockTime",
+                    "passwordRetryCount",
+                ],
                 Members::Asked => {
                     &["cn", "displayName", "objectSid", "primaryGroupID", "userAccountControl", "accountExpires"]
                 }

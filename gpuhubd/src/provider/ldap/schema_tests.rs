@@ -53,7 +53,10 @@ fn what_a_configuration_changes_is_asked_for() {
     }
     assert!(!schema.of_person.iter().any(|a| a == "homeDirectory"));
     assert_eq!(schema.of_group.last().map(String::as_str), Some("uniqueMember"));
-    assert_eq!(Schema::configured("schema = \"ipa\"").key.key, "ipauniqueid");
+    let keys = |lines: &str| Schema::configured(lines).keys;
+    assert_eq!(keys(""), ["nsuniqueid", "entryuuid"]);
+    assert_eq!(keys("schema = \"ipa\""), ["ipauniqueid", "nsuniqueid"]);
+    assert_eq!(keys("[provider.attributes]\nuser_key = \"guid\""), ["guid", "nsuniqueid"]);
 }
 
 #[test]
