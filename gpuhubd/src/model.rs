@@ -115,6 +115,8 @@ pub enum Standing {
 pub enum Method {
     /// A password.
     Password,
+    /// A password that the directory verified some time ago, and is too far away to verify now.
+    CachedPassword,
     /// The device authorization grant (RFC 8628).
     DeviceCode,
     /// An SSH key, which sshd checked; we only decide on the account.
@@ -126,6 +128,7 @@ impl Method {
     pub const fn as_str(self) -> &'static str {
         match self {
             Method::Password => "password",
+            Method::CachedPassword => "cached-password",
             Method::DeviceCode => "device-code",
             Method::PublicKey => "publickey",
         }

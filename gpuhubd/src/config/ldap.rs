@@ -80,6 +80,12 @@ pub struct LdapConfig {
     /// For each operation.
     #[serde(default = "five")]
     pub timeout: DurationText,
+    /// Whether people come in by the password that was last right here, when no server answers.
+    #[serde(default)]
+    pub offline_passwords: bool,
+    /// For how long after that.
+    #[serde(default = "a_week")]
+    pub offline_max_age: DurationText,
     /// How long an answer is served before it is asked for again.
     #[serde(default = "ten_minutes")]
     pub cache_ttl: DurationText,
@@ -235,6 +241,9 @@ fn three() -> DurationText {
 }
 fn five() -> DurationText {
     seconds(5)
+}
+fn a_week() -> DurationText {
+    seconds(7 * 86_400)
 }
 fn ten_minutes() -> DurationText {
     seconds(600)

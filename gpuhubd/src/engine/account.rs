@@ -31,6 +31,7 @@ impl Engine {
                 Verdict { code: Code::Success, messages: Vec::new() }
             }
             Err(denied) => {
+                self.refused_by_directory(&context.user, &denied);
                 let base = Event::denied("account", &denied);
                 let detail = denied.detail.or(event.detail);
                 self.audit.log(event_of(
@@ -51,7 +52,18 @@ impl Engine {
     }
 
     async fn may_enter(&self, name: &UserName, context: &Context, event: &mut Event) -> Result<(), Denied> {
-        let person = match self.resolve(name, Asker::Login).await? {
+        let resolved = match self.resolve(name, Asker::Login).await {
+            Ok(resolved) => resolved,
+            Err(denied) => {
+                let Some(absentee) = self.absentee(name, &denied)? else { return Err(denied) };
+                event.backend = Some(absentee.known().provider.clone());
+                event.uid = Some(absentee.known().passwd.uid);
+                self.may_enter_as_remembered(name, &absentee, context).await?;
+                event.detail = Some("the directory is away".into());
+                return Ok(());
+            }
+        };
+        let person = match resolved {
             Resolved::Known(_, person) => *person,
             Resolved::AtProvider(provider, true) => {
                 event.backend = Some(provider.name().into());
@@ -69,11 +81,12 @@ impl Engine {
         if changed && !self.publishing.publish().await {
             return Err(Denied::because(Reason::Internal, "the snapshot could not be written"));
         }
+        self.remember_admission(&person, context);
         Ok(())
     }
 
     /// Somebody whom only her own logins make known, as her last login left her.
-    async fn as_last_seen(&self, name: &UserName, known: KnownPerson) -> Result<Person, Denied> {
+    pub(super) async fn as_last_seen(&self, name: &UserName, known: KnownPerson) -> Result<Person, Denied> {
         // A gid that is neither her own group's nor everybody's was her provider's word.
         let common = self.common_gid(&*self.local.accounts()?).await?;
         let gid = Some(known.passwd.gid).filter(|gid| *gid != known.passwd.uid && Some(*gid) != common);

@@ -68,6 +68,9 @@ impl Engine {
     pub async fn login(&self, caller: &Caller, context: &Context, mut dialog: Dialog) {
         let mut trail = Trail::new(&self.audit, "auth", context);
         let outcome = self.authenticate(caller, context, &mut dialog, &mut trail).await;
+        if let Err(denied) = &outcome {
+            self.refused_by_directory(&context.user, denied);
+        }
         trail.end(&outcome);
         self.finish(outcome, context, dialog).await;
     }
@@ -111,12 +114,13 @@ impl Engine {
         }
         // As sshd saw her: it asked for the name before PAM did.
         let promised = self.provisional.get(name.as_str(), Instant::now());
+        let mut password = None;
         let proven = match self.resolve(&name, Asker::Login).await {
             Ok(Resolved::Known(provider, person)) => {
                 trail.backend = Some(provider.name().into());
                 trail.method = Some(Method::Password);
                 trail.uid = self.known_uid(&name);
-                self.by_password(&provider, &person, context, dialog).await?
+                self.by_password(&provider, &person, context, dialog, &mut password).await?
             }
             Ok(Resolved::AtProvider(provider, known)) if mode == ServiceMode::Interactive => {
                 trail.backend = Some(provider.name().into());
@@ -134,12 +138,21 @@ impl Engine {
                 return Err(self.turn_away(name.as_str(), dialog, Reason::UnknownUser).await);
             }
             Err(denied) => {
+                if let Some(absentee) = self.absentee(&name, &denied)? {
+                    trail.backend = Some(absentee.known().provider.clone());
+                    trail.method = Some(Method::CachedPassword);
+                    trail.uid = Some(absentee.known().passwd.uid);
+                    return self.by_cached_password(&name, &absentee, context, dialog).await;
+                }
                 // The prompt comes all the same, so that the answer does not go to the next module.
                 self.turn_away(name.as_str(), dialog, denied.reason).await;
                 return Err(denied);
             }
         };
-        self.admit(&name, &proven, promised, context, trail).await
+        self.admit(&name, &proven, promised, context, trail).await?;
+        self.remember_admission(proven.person(), context);
+        self.remember_password(&proven, password);
+        Ok(())
     }
 
     async fn by_password(
@@ -148,20 +161,21 @@ impl Engine {
         person: &Person,
         context: &Context,
         dialog: &mut Dialog,
+        used: &mut Option<Secret>,
     ) -> Result<Authenticated, Denied> {
-        let password = ask_password(dialog).await?;
-        let proven = self.try_password(&**provider, person, &password).await;
+        let password = used.insert(ask_password(dialog).await?);
+        let proven = self.try_password(&**provider, person, password).await;
         // Where nobody could answer, an old password is refused, or counts as long as its directory says.
         let can_ask = self.rules.services.mode(&context.service) == ServiceMode::Interactive;
         match (&proven, proven.as_ref().map(Authenticated::notice)) {
             (Err(denied), _) if can_ask && denied.reason.wants_a_new_password() => {
                 dialog.complain(denied.reason.told().unwrap_or_default());
-                let renewed = self.renew(&**provider, person, &password, Urgency::Now, context, dialog).await;
+                let renewed = self.renew(&**provider, person, password, Urgency::Now, context, dialog).await;
                 renewed?.map_or(proven, Ok)
             }
             (Ok(_), Ok(Some(notice @ Notice::GraceLogins(_)))) if can_ask => {
                 dialog.complain(notice.told());
-                let renewed = self.renew(&**provider, person, &password, Urgency::Soon, context, dialog).await;
+                let renewed = self.renew(&**provider, person, password, Urgency::Soon, context, dialog).await;
                 renewed?.map_or(proven, Ok)
             }
             (_, notice) => {

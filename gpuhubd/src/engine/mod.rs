@@ -4,6 +4,7 @@
 //!   [`absent`]: who was not there a moment ago; [`local`]: who is the machine's own
 //! - [`absorb`]: the one way an entry comes in
 //! - [`login`]: is this really alice (pam_authenticate)
+//! - [`offline`]: the same while her directory is away
 //! - [`account`]: may she come in now; her sessions (the other PAM hooks)
 //! - [`password`]: changing it (pam_chauthtok)
 //! - [`ssh_keys`]: by which keys she may be known
@@ -21,6 +22,7 @@ mod ids;
 mod local;
 mod lockout;
 mod login;
+mod offline;
 mod password;
 mod policy;
 mod provisional;
@@ -39,6 +41,7 @@ use crate::idmap::Idmap;
 use crate::machine::Mapped;
 use crate::model::GroupClaim;
 use crate::provider::Provider;
+use crate::provider::offline::Offline;
 use crate::publish::Publishing;
 use crate::store::Store;
 use gpuhub_common::wire::{Context, ProviderStatus, Status};
@@ -88,6 +91,7 @@ pub struct Engine {
     /// Names that nobody had a moment ago.
     absent: absent::Absent,
     local: local::Local,
+    offline: Offline,
     /// Whose lookup may ask a directory.
     turns: turns::Turns,
     /// Refusals of entries that were audited already.
@@ -110,6 +114,7 @@ impl Engine {
         Self {
             lockout: lockout::Lockout::new(&rules.access),
             rules,
+            offline: Offline::new(store.clone()),
             store,
             idmap,
             providers,

@@ -85,17 +85,17 @@ impl Engine {
         }
     }
 
-    /// Leads from a password that has become too old to a new one, and verifies that. `None` if she put it off.
+    /// Leads from a password that has become too old to a new one, and verifies that; from then on it is `password`. `None` if she put it off.
     pub(super) async fn renew(
         &self,
         provider: &dyn Provider,
         person: &Person,
-        old: &Secret,
+        password: &mut Secret,
         urgency: Urgency,
         context: &Context,
         dialog: &mut Dialog,
     ) -> Result<Option<Authenticated>, Denied> {
-        let outcome = self.choose(provider, person, old, urgency, dialog).await;
+        let outcome = self.choose(provider, person, password, urgency, dialog).await;
         let base = match &outcome {
             Ok(None) => return Ok(None),
             Ok(Some(_)) => Event::ok("password-change"),
@@ -104,8 +104,9 @@ impl Engine {
         let (backend, method) = (Some(person.provider.clone()), Some(Method::Password.as_str()));
         self.audit.log(event_of(Event { backend, method, ..base }, context));
         let Some(new) = outcome? else { return Ok(None) };
+        *password = new;
         dialog.say("Your password has been changed.");
-        provider.verify_password(person, &new).await.map(Some)
+        provider.verify_password(person, password).await.map(Some)
     }
 
     /// Asks for a new password until the directory takes it. `None`: not now.

@@ -9,12 +9,16 @@ use gpuhub_common::wire::Context;
 impl Engine {
     /// The standing of the account, the access rules, and what her directory says of this login.
     pub(super) async fn permit(&self, person: &Person, context: &Context) -> Result<(), Denied> {
-        let primary = self.rules.primary_group.as_ref().map(|group| group.name.as_str());
-        check(&self.rules.access, &context.service, person, primary)?;
+        check(&self.rules.access, &context.service, person, self.common_group())?;
         match self.provider(&person.provider) {
             Some(provider) => provider.permits(person, &self.origin(context)).await,
             None => Err(Denied::because(Reason::Internal, "her provider is not configured")),
         }
+    }
+
+    /// The primary group of whoever gets none from her directory.
+    pub(super) fn common_group(&self) -> Option<&str> {
+        self.rules.primary_group.as_ref().map(|group| group.name.as_str())
     }
 
     /// What a login says of itself.
@@ -29,7 +33,7 @@ impl Engine {
 
 /// The standing of the account, then the access rules: those for all, and those for the service. `primary`: the
 /// primary group of whoever gets none from her directory.
-fn check(access: &Access, service: &str, person: &Person, primary: Option<&str>) -> Result<(), Denied> {
+pub(super) fn check(access: &Access, service: &str, person: &Person, primary: Option<&str>) -> Result<(), Denied> {
     match person.standing {
         Standing::Active => {}
         Standing::Locked => return Err(Reason::AccountLocked.into()),

@@ -1,32 +1,25 @@
 //! The builtin directory: users and groups in the broker's own store, added by `gpuhub user` or
 //! declared in the configuration. Passwords are argon2id hashes.
 
+use super::hash::{self, Hashes, hash_password};
 use super::{Authenticated, Provider, Which, Who};
 use crate::config::{Builtin, ConfigError};
 use crate::finding::Finding;
 use crate::model::{Denied, DirectoryGroup, GroupClaim, Method, Person, PersonKey, Reason, Standing, Unavailable};
 use crate::store::{BuiltinGroup, BuiltinUser, Store, StoreError};
-use argon2::Argon2;
-use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use async_trait::async_trait;
 use gpuhub_common::name::{GroupName, UserName};
 use gpuhub_common::secret::Secret;
-use std::sync::Arc;
-use tokio::sync::Semaphore;
 
 /// The name of this provider.
 pub const NAME: &str = "builtin";
-
-/// Verifications at once: each takes 19 MiB and a core for some 20 ms, and a stranger may ask.
-const AT_ONCE: usize = 2;
 
 /// The provider.
 #[derive(Debug)]
 pub struct BuiltinProvider {
     store: Store,
     rule: PasswordRule,
-    /// What an unknown user's password is compared with.
-    workers: Arc<Semaphore>,
+    hashes: Hashes,
 }
 
 /// What a new password must be.
@@ -61,25 +54,13 @@ impl PasswordRule {
     }
 }
 
-/// Of a password that nobody knows, for nobody: verifying it takes what verifying somebody's takes. To
-/// make one at each start would be a third of the start.
-const DECOY: &str = "$argon2id$v=19$m=19456,t=2,p=1$eOmqqh7AJlv+VPNoXllXlA$Eq/VAmKFPnizyFq5NH4NHZFy/IU0U9x2q5IzGaVByWE";
-
-/// An argon2id hash in PHC form, with the crate's defaults (19 MiB, 2 passes: OWASP's first choice).
-pub fn hash_password(password: &Secret) -> Result<String, String> {
-    let mut salt = [0u8; 16];
-    getrandom::fill(&mut salt).map_err(|e| e.to_string())?;
-    let salt = SaltString::encode_b64(&salt).map_err(|e| e.to_string())?;
-    Argon2::default().hash_password(password.expose(), &salt).map(|h| h.to_string()).map_err(|e| e.to_string())
-}
-
 impl BuiltinProvider {
     /// Over `store`, after [`declare`].
     pub fn new(store: Store, config: &Builtin) -> Self {
         Self {
             store,
             rule: PasswordRule { min_length: config.min_length, min_classes: config.min_classes },
-            workers: Arc::new(Semaphore::new(AT_ONCE)),
+            hashes: Hashes::default(),
         }
     }
 
@@ -99,18 +80,6 @@ impl BuiltinProvider {
             also_in: Vec::new(),
             standing: Standing::Active,
         }))
-    }
-
-    /// Off the async threads, and only so many at once.
-    async fn matches(&self, password: &Secret, hash: String) -> Result<bool, Denied> {
-        let password = Secret::new(password.expose()).ok_or(Reason::WrongPassword)?;
-        let _turn = self.workers.acquire().await.map_err(|_| Reason::Internal)?;
-        tokio::task::spawn_blocking(move || {
-            let hash = PasswordHash::new(&hash).map_err(|e| Denied::because(Reason::Internal, format!("hash: {e}")))?;
-            Ok(Argon2::default().verify_password(password.expose(), &hash).is_ok())
-        })
-        .await
-        .map_err(|_| Reason::Internal)?
     }
 }
 
@@ -165,7 +134,7 @@ impl Provider for BuiltinProvider {
             self.verify_decoy(password).await;
             return Err(Denied::because(Reason::WrongPassword, "no password is set"));
         };
-        if self.matches(password, hash).await? {
+        if self.hashes.matches(password, hash).await? {
             Ok(Authenticated::verified(person.clone(), Method::Password))
         } else {
             Err(Reason::WrongPassword.into())
@@ -173,7 +142,7 @@ impl Provider for BuiltinProvider {
     }
 
     async fn verify_decoy(&self, password: &Secret) {
-        let _ = self.matches(password, DECOY.into()).await;
+        self.hashes.decoy(password).await;
     }
 
     async fn change_password(&self, person: &Person, old: &Secret, new: &Secret) -> Result<(), String> {
@@ -237,10 +206,7 @@ fn declare_all(store: &Store, config: &Builtin) -> Result<(), String> {
         let hash = match (&u.password_hash, &u.password_file) {
             (Some(hash), _) => Some(hash.clone()),
             (None, Some(file)) => {
-                let fits = kept
-                    .as_deref()
-                    .and_then(|h| PasswordHash::new(h).ok())
-                    .is_some_and(|h| Argon2::default().verify_password(file.secret().expose(), &h).is_ok());
+                let fits = kept.as_deref().is_some_and(|hash| hash::fits(file.secret(), hash));
                 if fits { kept } else { Some(hash_password(file.secret())?) }
             }
             (None, None) => None,
@@ -289,16 +255,6 @@ mod tests {
         assert!(rule.check("aaaaaaaaaB").is_err(), "two classes");
         assert!(rule.check("aaaaaaaB3").is_ok());
         assert!(rule.check("äääääÄ 3").is_ok(), "length in characters, not bytes");
-    }
-
-    #[test]
-    fn the_decoy_costs_what_a_hash_of_today_costs() {
-        let cost = |text: &str| {
-            let hash = PasswordHash::new(text).unwrap();
-            let (name, salt) = (hash.algorithm.to_string(), hash.salt.unwrap().as_str().len());
-            (name, hash.version, hash.params.to_string(), salt, hash.hash.unwrap().len())
-        };
-        assert_eq!(cost(DECOY), cost(&hash_password(&Secret::new(b"x").unwrap()).unwrap()));
     }
 
     #[tokio::test]

@@ -4,7 +4,9 @@
 //! network step a deadline, and retries nothing after a secret was sent.
 
 pub mod builtin;
+pub mod hash;
 pub mod ldap;
+pub mod offline;
 pub mod oidc;
 #[cfg(test)]
 pub mod scripted;
@@ -106,6 +108,11 @@ pub trait Provider: Send + Sync {
     /// How long what it said of somebody is served before it is asked again; `None`: for good,
     /// since it is the broker's own store, or since only a login could ask.
     fn cache_ttl(&self) -> Option<Duration> {
+        None
+    }
+
+    /// For how long its people may come in by what it last said of them, when it does not answer; `None`: not at all.
+    fn offline(&self) -> Option<Duration> {
         None
     }
 

@@ -6,12 +6,14 @@
 
 mod builtin;
 mod ids;
+mod offline;
 mod people;
 mod served;
 mod sessions;
 
 pub use builtin::{BuiltinGroup, BuiltinUser};
 pub use ids::{GivenId, IdKind, Source};
+pub use offline::Remembered;
 pub use people::{KnownGroup, KnownPerson};
 pub use served::{Changed, Everything};
 pub use sessions::OpenSession;
@@ -38,6 +40,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema-2.sql"),
     include_str!("schema-3.sql"),
     include_str!("schema-4.sql"),
+    include_str!("schema-5.sql"),
 ];
 
 /// All that lookups and logins ask come again and again.

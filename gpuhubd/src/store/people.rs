@@ -254,6 +254,7 @@ pub(super) fn mark_gone(tx: &Transaction<'_>, name: &str) -> Result<bool, StoreE
     let changed = tx.execute("UPDATE people SET gone = 1 WHERE name = ?1 AND gone = 0", [name])? > 0;
     if changed {
         tx.execute("DELETE FROM members WHERE user = ?1", [name])?;
+        tx.execute("DELETE FROM offline WHERE name = ?1", [name])?;
         bump_generation(tx)?;
     }
     Ok(changed)

@@ -71,6 +71,7 @@ pub struct LdapProvider {
     override_home: Option<String>,
     override_shell: Option<String>,
     cache_ttl: Duration,
+    offline: Option<Duration>,
     access: access::Rules,
     primary: membership::Primary,
     directory: Directory,
@@ -93,6 +94,7 @@ impl LdapProvider {
             override_home: config.override_home.clone(),
             override_shell: config.override_shell.clone(),
             cache_ttl: config.cache_ttl.0,
+            offline: config.offline_passwords.then_some(config.offline_max_age.0),
             access: access::Rules::new(config),
             primary: membership::Primary::default(),
             directory: Directory::new(config).map_err(|e| format!("provider {}: {e}", config.name))?,
@@ -215,6 +217,10 @@ impl Provider for LdapProvider {
 
     fn cache_ttl(&self) -> Option<Duration> {
         Some(self.cache_ttl)
+    }
+
+    fn offline(&self) -> Option<Duration> {
+        self.offline
     }
 
     async fn find(&self, who: Who<'_>) -> Result<Option<Person>, Unavailable> {
