@@ -20,6 +20,8 @@ _OPTIONS = {
     "server services": "ldap",
     "interfaces": f"{HOSTS['ad.test']}/8",
     "bind interfaces only": "yes",
+    # Else one that was changed is still good for an hour, as by NTLM in Windows' domains.
+    "old password allowed period": "0",
     "tls certfile": "/srv/ad/server.pem",
     "tls keyfile": "/srv/ad/server.key",
     "tls cafile": "/srv/ad/ca.pem",

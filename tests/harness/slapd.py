@@ -112,7 +112,7 @@ objectClass: pwdPolicy
 objectClass: device
 cn: grace
 pwdAttribute: userPassword
-pwdMaxAge: 60
+pwdMaxAge: 2
 pwdGraceAuthNLimit: 5
 
 dn: cn=warning,ou=policies,{BASE}
