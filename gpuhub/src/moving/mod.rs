@@ -19,6 +19,7 @@ mod source;
 mod sssd;
 mod sssd_access;
 mod sssd_options;
+mod sssd_servers;
 mod toml;
 mod translation;
 

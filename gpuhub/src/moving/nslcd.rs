@@ -51,6 +51,7 @@ pub fn translate(file: &str, text: &str) -> Translation {
     addresses(&mut t, &settings, &mut p);
     tls(&mut t, &settings, &mut p);
     account(&mut t, &settings, &mut p, file);
+    p.settle_certificate(&mut t, &["tls_cert", "tls_key", "sasl_mech"].map(|option| settings.peek(option)));
     maps.names(&mut t, &mut p);
     filters(&mut t, &settings, &maps, &mut p);
     groups(&mut t, &settings, &maps, &mut p);

@@ -236,8 +236,9 @@ impl<'s> Maps<'s> {
 
 /// Passwords' ages are read by their usual names, but in Active Directory, which keeps them itself.
 fn shadow(t: &mut Translation, p: &mut Provider, m: &Mapping<'_>, maps: &Maps<'_>) {
-    let is_usual = m.attribute.eq_ignore_ascii_case(m.value);
-    if m.map == "shadow" && (maps.is_ad() || is_usual || m.attribute.eq_ignore_ascii_case("uid")) {
+    const READ: &[&str] = &["shadowLastChange", "shadowMax", "shadowInactive", "shadowExpire"];
+    let is_read = READ.iter().any(|name| name.eq_ignore_ascii_case(&m.attribute));
+    if m.map == "shadow" && (maps.is_ad() || !is_read || m.attribute.eq_ignore_ascii_case(m.value)) {
         t.idle(&m.told(), m.setting.line);
     } else if m.map == "shadow" {
         t.shut(

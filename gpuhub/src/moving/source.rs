@@ -48,6 +48,11 @@ impl Settings {
         self.0.iter().filter(move |setting| setting.name == name).inspect(|setting| setting.seen.set(true))
     }
 
+    /// The same, and somebody else accounts for it.
+    pub fn peek(&self, name: &str) -> Option<&Setting> {
+        self.0.iter().rfind(|setting| setting.name == name)
+    }
+
     /// Whether it is there; that takes nothing.
     pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|setting| setting.name == name)

@@ -58,9 +58,17 @@ impl Table {
         self.keys.insert(key, value.into());
     }
 
-    /// A comment above a key, shown if the key is.
+    /// Leaves a key out again.
+    pub fn remove(&mut self, key: &str) {
+        self.keys.remove(key);
+    }
+
+    /// A comment above a key, shown if the key is, and once.
     pub fn comment(&mut self, key: &'static str, text: impl Into<String>) {
-        self.comments.entry(key).or_default().push(text.into());
+        let (text, comments) = (text.into(), self.comments.entry(key).or_default());
+        if !comments.contains(&text) {
+            comments.push(text);
+        }
     }
 
     /// A line of comment below all keys.

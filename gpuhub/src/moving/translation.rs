@@ -60,7 +60,7 @@ pub struct Provider {
 pub struct Translation {
     file: String,
     remarks: Vec<Remark>,
-    idle: Vec<String>,
+    idle: Vec<(usize, String)>,
     /// `[access]`
     pub access: Rules,
     /// `[people]`
@@ -90,12 +90,13 @@ impl Translation {
     /// The same of an option whose absence could let somebody in.
     pub fn shut(&mut self, provider: &mut Provider, line: usize, option: &str, why: impl Into<String>, instead: &str) {
         provider.is_shut = true;
+        provider.table.comment("access_filter", "Nobody, until what is said of it above has been looked at.");
         self.remark(line, option, why, format!("{instead} Until then access_filter lets nobody in."));
     }
 
     /// An option that nothing here has to correspond to.
     pub fn idle(&mut self, option: &str, line: usize) {
-        self.idle.push(format!("{} (line {line})", plain(option)));
+        self.idle.push((line, format!("{} (line {line})", plain(option))));
     }
 
     /// Whether there is nothing to look at.
@@ -135,7 +136,9 @@ impl Translation {
             remarks.lines().for_each(|line| out += &as_comment(&format!("  {line}")));
         }
         if !self.idle.is_empty() {
-            out += &format!("#\n# Nothing here need correspond to: {}\n", self.idle.join(", "));
+            self.idle.sort();
+            let idle: Vec<_> = self.idle.iter().map(|(_, told)| told.as_str()).collect();
+            out += &format!("#\n# Nothing here need correspond to: {}\n", idle.join(", "));
         }
         out += &self.people.write("[people]", &["home", "shell"]);
         out += &self.access.table().write("[access]", &["allow_groups", "allow_users", "deny_groups", "deny_users"]);
@@ -212,6 +215,28 @@ impl Provider {
         }
     }
 
+    /// What belongs together: a certificate and its key, and who is known by them alone. `settings`: where those are
+    /// written, the mechanism last.
+    pub fn settle_certificate(&mut self, t: &mut Translation, settings: &[Option<&Setting>]) {
+        let has = |p: &Self, key: &str| p.table.get(key).is_some();
+        let mut tell = |why: &str, instead: &str| {
+            if let Some(setting) = settings.iter().flatten().next_back() {
+                t.remark(setting.line, &setting.name, why, instead);
+            }
+        };
+        if has(self, "client_cert_file") != has(self, "client_key_file") {
+            tell("a certificate and its key go together", "Set client_cert_file and client_key_file.");
+            self.table.remove("client_cert_file");
+            self.table.remove("client_key_file");
+        }
+        let is_local = |url: &String| url.starts_with("ldapi:");
+        let all_local = matches!(self.table.get("urls"), Some(Value::List(urls)) if urls.iter().all(is_local));
+        if has(self, "bind_external") && !has(self, "client_cert_file") && !all_local {
+            tell("EXTERNAL has no certificate to show to the server", "Set client_cert_file and client_key_file.");
+            self.table.remove("bind_external");
+        }
+    }
+
     /// The password of `bind_dn`, which goes into a file of its own.
     pub fn set_secret(&mut self, secret: &str, command: &str, file: &str) {
         self.secret = Some(Zeroizing::new(secret.to_owned()));
@@ -254,7 +279,6 @@ impl Provider {
                 let rest = format!("What could be translated: {rest}");
                 self.table.comment("access_filter", rest);
             }
-            self.table.comment("access_filter", "Nobody, until the rules above have been looked at.");
             self.table.set("access_filter", NOBODY);
         }
         if !self.attributes.is_empty() {
