@@ -39,8 +39,8 @@ fn fixtures(program: &str) -> Vec<PathBuf> {
 }
 
 /// The configuration with files that are there: the broker reads them.
-fn takes(name: &str, toml: &str) -> Result<Config, String> {
-    let dir = scratch(&format!("takes-{name}"));
+fn takes(program: &str, name: &str, toml: &str) -> Result<Config, String> {
+    let dir = scratch(&format!("takes-{program}-{name}"));
     let certificate = std::fs::read_to_string(format!("{FIXTURES}/ca.pem")).unwrap();
     for (file, content) in [("ca.pem", certificate.as_str()), ("secret", "x\n")] {
         std::fs::write(dir.join(file), content).unwrap();
@@ -98,7 +98,7 @@ fn the_broker_takes(program: &str) {
     let mut refused = Vec::new();
     for path in fixtures(program) {
         let name = path.file_stem().unwrap().to_str().unwrap();
-        match takes(name, &std::fs::read_to_string(path.with_extension("toml")).unwrap()) {
+        match takes(program, name, &std::fs::read_to_string(path.with_extension("toml")).unwrap()) {
             Ok(_) => {}
             Err(e) => refused.push(e.lines().next().unwrap_or_default().to_owned()),
         }
