@@ -7,6 +7,7 @@ mod broker;
 mod doctor;
 mod hash;
 mod idmap;
+mod moving;
 mod outcome;
 mod prompt;
 mod ssh_keys;
@@ -37,14 +38,17 @@ usage:
                            [--dry-run [--files-under PATH]]
   gpuhub idmap check
   gpuhub ssh-keys NAME            her public keys, for sshd's AuthorizedKeysCommand
+  gpuhub config from-sssd FILE [--secrets-dir DIR]     sssd.conf as a gpuhub.toml
+  gpuhub config from-nslcd FILE [--secrets-dir DIR]    nslcd.conf as a gpuhub.toml
   gpuhub status [--json]          what the broker is and how its providers are
   gpuhub doctor [--json]          what would stop a login here, and what to do
   gpuhub hash-password [--stdin]  a password_hash for [[builtin.user]] in gpuhub.toml
   gpuhub version
   gpuhub help
 
-exit status: 0 done, 1 refused or a problem found, 2 wrong usage, 69 the
-broker does not answer, 77 only root may do this. See gpuhub(1).
+exit status: 0 done, 1 refused or a problem found, 2 wrong usage, 3 config
+left something out, 69 the broker does not answer, 77 only root may do this.
+See gpuhub(1).
 ";
 
 fn main() -> ExitCode {
@@ -73,6 +77,8 @@ fn run() -> Result<ExitCode, Failure> {
         ["idmap", "export"] => idmap::export(rest),
         ["idmap", "import"] => idmap::import(rest),
         ["idmap", "check"] => idmap::check(rest),
+        ["config", "from-sssd"] => moving::from_sssd(rest),
+        ["config", "from-nslcd"] => moving::from_nslcd(rest),
         ["doctor"] => doctor::run(rest),
         ["ssh-keys"] => ssh_keys::run(rest),
         ["status"] => status::run(rest),

@@ -1,6 +1,6 @@
 """The ids that gpuhub computes from SIDs are those that sssd computes: both on one directory.
 
-sssd is the distribution's, with its defaults. Who is asked for in which order is part of it, since domains that
+sssd is the distribution's, with its defaults, and gpuhub's configuration is translated from its. Who is asked for in which order is part of it, since domains that
 want one slice of the numbers get it in the order in which they are seen.
 """
 
@@ -12,7 +12,7 @@ import pytest
 
 from harness import roots, slapd
 from harness.box import Box, wait_until
-from harness.product import LDAP, GpuBox
+from harness.product import CONFIG, GpuBox
 
 ROOT = f"ou=sids,{slapd.BASE}"
 
@@ -96,7 +96,11 @@ def test_the_same_ids_as_sssd(lan, ca, package, directory):
         lines = {kind: peer.out(["getent", "-s", "sss", kind, *names]) + "\n"
                  for kind, names in (("passwd", PEOPLE), ("group", GROUPS))}
     with GpuBox(lan, "gpuhub", roots.PEERS) as box:
-        box.configure(LDAP.replace(slapd.PEOPLE, ROOT).replace(slapd.GROUPS, ROOT) + 'ids = "sid"\n', ca)
+        # Of sssd's own configuration.
+        box.write_file("/etc/ca.pem", ca.certificate)
+        box.write_file("/etc/sssd/sssd.conf", _SSSD, mode=0o600)
+        translated = box.gpuhub("config", "from-sssd", "--secrets-dir", "/etc/gpuhub", "/etc/sssd/sssd.conf", check=False)
+        box.write_file(CONFIG, translated.stdout, mode=0o640, owner="root:gpuhub")
         box.up(sshd=False)
         ours = ask(box)
         assert ours == theirs

@@ -9,7 +9,6 @@ compared.
 """
 
 import base64
-import textwrap
 from dataclasses import dataclass
 
 from . import roots, slapd
@@ -20,6 +19,14 @@ from .slapd import Slapd
 
 ROOT = f"ou=alike,{slapd.BASE}"
 COMMON = 40000       # gid of "people"
+NSLCD = f"""\
+uid nslcd
+gid nslcd
+uri ldap://ldap.test
+base {ROOT}
+binddn {slapd.READER}
+bindpw {slapd.READER_PASSWORD}
+"""
 FILES = "/srv/owned"    # a file for each person and each group, hers or its, and some of nobody
 
 
@@ -130,14 +137,7 @@ def files(lan: Lan) -> Box:
 def nslcd(lan: Lan) -> Box:
     box = Box(lan, roots.PEERS.stack(), "nslcd")
     _configure(box, "files ldap")
-    box.write_file("/etc/nslcd.conf", textwrap.dedent(f"""\
-        uid nslcd
-        gid nslcd
-        uri ldap://ldap.test
-        base {ROOT}
-        binddn {slapd.READER}
-        bindpw {slapd.READER_PASSWORD}
-        """), mode=0o600)
+    box.write_file("/etc/nslcd.conf", NSLCD, mode=0o600)
     box.run("mkdir -p /run/nslcd && chown nslcd:nslcd /run/nslcd")
     process = box.popen(["/usr/sbin/nslcd", "-n"], log="nslcd")
     _wait_for(box, process)
