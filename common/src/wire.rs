@@ -6,8 +6,10 @@
 //! A request has exactly one reply; a login is a conversation of requests on one connection, and
 //! closing the connection cancels it.
 
+mod cache;
 mod ids;
 
+pub use cache::*;
 pub use ids::*;
 
 use crate::entry::{Group, Passwd};
@@ -60,6 +62,9 @@ pub enum Call {
     /// Administration of the ids that were given. Reply: [`IdmapReply`].
     #[serde(rename = "io.gpuhub.Broker.Idmap")]
     Idmap(IdmapCall),
+    /// What is known of people and groups. Reply: [`CacheReply`].
+    #[serde(rename = "io.gpuhub.Broker.Cache")]
+    Cache(CacheCall),
     /// What the broker is and how its providers are. Reply: [`Status`].
     #[serde(rename = "io.gpuhub.Broker.GetStatus")]
     GetStatus(Nothing),
@@ -117,6 +122,7 @@ impl Request {
             "CloseSession" => Call::CloseSession(read(p)?),
             "Admin" => Call::Admin(read(p)?),
             "Idmap" => Call::Idmap(read(p)?),
+            "Cache" => Call::Cache(read(p)?),
             "GetStatus" => Call::GetStatus(read(p)?),
             _ => return Err(BadRequest::Malformed),
         };

@@ -4,6 +4,7 @@
 mod accounts;
 mod args;
 mod broker;
+mod cache;
 mod doctor;
 mod hash;
 mod idmap;
@@ -35,6 +36,9 @@ usage:
   gpuhub idmap import FILE [--format csv|json|passwd|group] [--replace]
                            [--dry-run [--files-under PATH]]
   gpuhub idmap check
+  gpuhub cache show [NAME] [--json]   what the broker knows, and from when
+  gpuhub cache expire NAME|--all      it is asked for again, by and by
+  gpuhub cache refresh NAME|--all     it is asked for now
   gpuhub status [--json]          what the broker is and how its providers are
   gpuhub doctor [--json]          what would stop a login here, and what to do
   gpuhub hash-password [--stdin]  a password_hash for [[builtin.user]] in gpuhub.toml
@@ -71,6 +75,9 @@ fn run() -> Result<ExitCode, Failure> {
         ["idmap", "export"] => idmap::export(rest),
         ["idmap", "import"] => idmap::import(rest),
         ["idmap", "check"] => idmap::check(rest),
+        ["cache", "show"] => cache::show(rest),
+        ["cache", "expire"] => cache::expire(rest),
+        ["cache", "refresh"] => cache::refresh(rest),
         ["doctor"] => doctor::run(rest),
         ["status"] => status::run(rest),
         ["hash-password"] => hash::run(rest),

@@ -9,7 +9,7 @@ mod people;
 mod providers;
 mod values;
 
-pub use ldap::{LdapAttributes, LdapConfig, LdapIds, LdapMembers, LdapSchema, OneOrMore};
+pub use ldap::{LdapAttributes, LdapConfig, LdapIds, LdapMembers, LdapSchema, LdapSync, OneOrMore};
 pub use local_groups::LocalGroup;
 pub use people::{Access, Audit, Builtin, DeclaredGroup, DeclaredUser, Ids, People, ServiceMode, Services};
 pub use providers::{OidcConfig, ProviderConfig, Qr};
