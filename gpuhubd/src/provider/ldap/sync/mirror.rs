@@ -84,14 +84,16 @@ impl GroupEntry {
 
 /// An entry, and the searches that found it.
 #[derive(Debug)]
-struct Row<E> {
+struct Row<E, K> {
     entry: E,
     /// A bit for each search.
     found_by: u32,
     /// For [`super::poll`]: what tells that it has changed.
     stamp: String,
-    /// The engine knows it as it is here; of a person, with the groups that are in her entry.
+    /// It was told as it is here; of a person, with the groups that are in her entry.
     told: bool,
+    /// As whom the engine knows it.
+    known: Option<K>,
 }
 
 /// All of it.
@@ -101,8 +103,8 @@ pub(super) struct Mirror {
     nesting: u8,
     /// Groups are shown with their members.
     listed: bool,
-    people: HashMap<Id, Row<PersonEntry>>,
-    groups: HashMap<Id, Row<GroupEntry>>,
+    people: HashMap<Id, Row<PersonEntry, (UserName, PersonKey)>>,
+    groups: HashMap<Id, Row<GroupEntry, GroupName>>,
     /// Whose names these are; more than one is nobody's.
     user_names: HashMap<String, BTreeSet<Id>>,
     group_names: HashMap<String, BTreeSet<Id>>,
@@ -168,16 +170,19 @@ impl Mirror {
             self.user_names.entry(name.as_str().to_owned()).or_default().insert(id.clone());
         }
         self.by_dn.insert(new.dn.clone(), (Kind::Person, id.clone()));
-        let mut new = new;
+        let (mut new, mut known) = (new, None);
         if let Some(old) = old {
-            self.lost_name(&old, new.name.as_ref());
+            match old.known {
+                Some(was) if new.name.as_ref() == Some(&was.0) => known = Some(was),
+                was => self.gone.extend(was),
+            }
             // Her groups as they were told last.
             if let (Ok(Some(was)), Ok(Some(is))) = (old.entry.person, &mut new.person) {
                 is.groups = was.groups;
             }
         }
         self.note_person(&id, &new);
-        self.people.insert(id, Row { entry: new, found_by, stamp, told: false });
+        self.people.insert(id, Row { entry: new, found_by, stamp, told: false, known });
     }
 
     /// Puts in what the search number `n` has found.
@@ -190,11 +195,13 @@ impl Mirror {
                 return;
             }
         }
+        let mut known = None;
         if let Some(old) = self.groups.remove(&id) {
             self.note_group(&id, &old.entry);
             self.unlink_group(&id, &old.entry);
-            if old.told && old.entry.name != new.name {
-                self.gone_groups.extend(old.entry.name);
+            match old.known {
+                was if was == new.name => known = was,
+                was => self.gone_groups.extend(was),
             }
         }
         if let Some(name) = &new.name {
@@ -204,7 +211,7 @@ impl Mirror {
         for member in &new.members {
             self.holders.entry(member.clone()).or_default().insert(id.clone());
         }
-        self.groups.insert(id.clone(), Row { entry: new.clone(), found_by, stamp, told: false });
+        self.groups.insert(id.clone(), Row { entry: new.clone(), found_by, stamp, told: false, known });
         self.note_group(&id, &new);
     }
 
@@ -223,17 +230,13 @@ impl Mirror {
             Kind::Person => {
                 let Some(old) = self.people.remove(id) else { return };
                 self.unlink_person(id, &old.entry);
-                self.note_person(id, &old.entry);
-                self.lost_name(&old, None);
+                self.gone.extend(old.known);
             }
             Kind::Group => {
                 let Some(old) = self.groups.get(id).map(|row| row.entry.clone()) else { return };
                 self.note_group(id, &old);
-                let told = self.groups.remove(id).is_some_and(|row| row.told);
+                self.gone_groups.extend(self.groups.remove(id).and_then(|row| row.known));
                 self.unlink_group(id, &old);
-                if told {
-                    self.gone_groups.extend(old.name);
-                }
             }
         }
     }
@@ -338,6 +341,7 @@ impl Mirror {
             return None;
         }
         row.told = true;
+        row.known = Some((person.name.clone(), person.key.clone()));
         person.groups = groups;
         Some(person.clone())
     }
@@ -350,7 +354,8 @@ impl Mirror {
         }
         let claim = claim.clone();
         let members = if self.listed { self.members_of(&row.entry) } else { Vec::new() };
-        self.groups.get_mut(id)?.told = true;
+        let row = self.groups.get_mut(id)?;
+        (row.told, row.known) = (true, Some(claim.name.clone()));
         Some(DirectoryGroup { claim, members })
     }
 
@@ -453,13 +458,6 @@ impl Mirror {
                     level.extend(self.groups.get(id).map(|row| row.entry.dn.clone()));
                 }
             }
-        }
-    }
-
-    /// Whoever was told by a name that is not hers any more.
-    fn lost_name(&mut self, old: &Row<PersonEntry>, new: Option<&UserName>) {
-        if let (true, Ok(Some(person))) = (old.told && old.entry.name.as_ref() != new, &old.entry.person) {
-            self.gone.push((person.name.clone(), person.key.clone()));
         }
     }
 
