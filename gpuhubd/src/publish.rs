@@ -501,4 +501,31 @@ mod tests {
         }
         assert_ne!(place.inode(), inode);
     }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn readers_know_at_once_that_nobody_vouches_any_more() {
+        let p = Place::new("vouch", 3);
+        assert!(p.publishing.settle().await);
+        assert!(!p.mapping().view().complete());
+        p.publishing.vouch(true).await;
+        let until = |complete: bool| {
+            let start = std::time::Instant::now();
+            while p.mapping().view().complete() != complete || !p.mapping().view().is_fresh(now_ms()) {
+                assert!(start.elapsed() < Duration::from_secs(20));
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        until(true);
+        let before = p.mapping();
+        p.publishing.vouch(false).await;
+        assert!(!before.view().is_fresh(now_ms()), "whoever has the file open");
+        until(false);
+        // And however often it changes.
+        for _ in 0..5 {
+            p.publishing.vouch(true).await;
+            p.publishing.vouch(false).await;
+        }
+        p.publishing.vouch(true).await;
+        until(true);
+    }
 }

@@ -51,6 +51,7 @@ attributetype ( 1.2.840.113556.1.4.98 NAME 'primaryGroupID' EQUALITY integerMatc
 modulepath /usr/lib/ldap
 moduleload back_mdb
 moduleload ppolicy
+moduleload syncprov
 pidfile /run/slapd/slapd.pid
 TLSCACertificateFile /etc/ldap/ca.pem
 TLSCertificateFile /etc/ldap/server.pem
@@ -65,6 +66,7 @@ index objectClass,uid,uidNumber,gidNumber,memberUid,cn eq
 overlay ppolicy
 ppolicy_default cn=default,ou=policies,{BASE}
 ppolicy_use_lockout
+overlay syncprov
 access to attrs=userPassword by self write by anonymous auth by * none
 access to * by dn.exact="{READER}" read by self read by * none
 """

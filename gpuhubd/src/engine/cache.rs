@@ -1,6 +1,6 @@
 //! What is known, and from when (`gpuhub cache`).
 
-use super::{Asker, Caller, Engine, GroupKey, LookupError, UserKey};
+use super::{Caller, Engine, LookupError};
 use crate::audit::{Event, Outcome};
 use crate::model::Method;
 use crate::provider::{Provider, builtin};
@@ -128,14 +128,21 @@ impl Engine {
     async fn ask_again(&self, query: &CacheQuery) -> Answer {
         let mut done = CacheDone::default();
         if let Some(name) = &query.name {
-            // Whoever is not known yet is asked for, too.
-            _ = self.expire_in_store(Some(name));
             let group = self.store.group(name).map_err(text)?.is_some();
+            let user = self.store.person(name).map_err(text)?.is_some();
             if group {
-                count(&mut done, self.group(GroupKey::Name(name), Asker::Broker).await.map(|_| ()));
+                count(&mut done, self.ask_for_group(name).await.map(|_| ()));
             }
-            if !group || self.store.person(name).map_err(text)?.is_some() {
-                count(&mut done, self.user(UserKey::Name(name), Asker::Broker).await.map(|_| ()));
+            if user {
+                count(&mut done, self.ask_for_user(name).await.map(|_| ()));
+            }
+            // Whoever is not known yet is asked for, too.
+            if !group && !user {
+                let found = match self.ask_for_user(name).await {
+                    Err(LookupError::NoSuchEntry) => self.ask_for_group(name).await.map(|_| ()),
+                    found => found.map(|_| ()),
+                };
+                count(&mut done, found);
             }
             return Ok(CacheReply::Done(done));
         }
@@ -143,10 +150,10 @@ impl Engine {
         for provider in self.providers.iter().filter(|p| p.replica().is_none() && p.cache_ttl().is_some()) {
             self.store.expire(provider.name(), None).map_err(text)?;
             for name in self.store.stale_people(provider.name(), EXPIRED + 1, u32::MAX).map_err(text)? {
-                count(&mut done, self.user(UserKey::Name(&name), Asker::Broker).await.map(|_| ()));
+                count(&mut done, self.ask_for_user(&name).await.map(|_| ()));
             }
             for name in self.store.stale_groups(provider.name(), EXPIRED + 1, u32::MAX).map_err(text)? {
-                count(&mut done, self.group(GroupKey::Name(&name), Asker::Broker).await.map(|_| ()));
+                count(&mut done, self.ask_for_group(&name).await.map(|_| ()));
             }
         }
         for provider in replicas {

@@ -267,3 +267,7 @@ impl Engine {
         fetched_at != EXPIRED && self.replicas.is_current(provider)
     }
 }
+
+#[cfg(test)]
+#[path = "replica_tests.rs"]
+mod tests;

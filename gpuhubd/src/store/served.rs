@@ -311,6 +311,23 @@ mod tests {
         assert_eq!(c.groups["no"], None);
     }
 
+    #[tokio::test]
+    async fn what_came_in_bulk_is_on_disk_before_it_is_published() {
+        let s = Store::in_memory().unwrap();
+        let waits = || s.with(|c| c.pragma_query_value(None, "synchronous", |r| r.get::<_, i64>(0))).unwrap() == 2;
+        let unsynced = || s.unsynced.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(waits() && !unsynced());
+        crate::store::in_bulk(async { s.put_person(&known("alice", 5000), &[]).unwrap() }).await;
+        assert!(waits() && unsynced(), "others wait for the disk meanwhile");
+        let refused = crate::store::in_bulk(async { s.put_person(&known("bob", 5000), &[]) }).await;
+        assert!(refused.is_err() && waits());
+        assert_eq!(changes(&s).0, ["alice"]);
+        assert!(!unsynced());
+        assert!(crate::store::in_bulk(async { s.mark_gone("alice").unwrap() }).await);
+        s.sync().unwrap();
+        assert!(!unsynced());
+    }
+
     #[test]
     fn a_reader_sees_one_state_while_others_write() {
         let dir = std::env::temp_dir().join(format!("gpuhub-served-{}", std::process::id()));
