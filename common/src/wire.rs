@@ -6,8 +6,10 @@
 //! A request has exactly one reply; a login is a conversation of requests on one connection, and
 //! closing the connection cancels it.
 
+mod cache;
 mod ids;
 
+pub use cache::*;
 pub use ids::*;
 
 use crate::entry::{Group, Passwd};
@@ -63,6 +65,9 @@ pub enum Call {
     /// Administration of the ids that were given. Reply: [`IdmapReply`].
     #[serde(rename = "io.gpuhub.Broker.Idmap")]
     Idmap(IdmapCall),
+    /// What is known of people and groups. Reply: [`CacheReply`].
+    #[serde(rename = "io.gpuhub.Broker.Cache")]
+    Cache(CacheCall),
     /// What the broker is and how its providers are. Reply: [`Status`].
     #[serde(rename = "io.gpuhub.Broker.GetStatus")]
     GetStatus(Nothing),
@@ -121,6 +126,7 @@ impl Request {
             "CloseSession" => Call::CloseSession(read(p)?),
             "Admin" => Call::Admin(read(p)?),
             "Idmap" => Call::Idmap(read(p)?),
+            "Cache" => Call::Cache(read(p)?),
             "GetStatus" => Call::GetStatus(read(p)?),
             _ => return Err(BadRequest::Malformed),
         };

@@ -86,6 +86,28 @@ fn samples() -> Vec<(Call, Vec<Value>)> {
     let after = Some(IdAt { kind: IdSpace::Group, id: 1 });
     let changed =
         IdmapReply::Changed(vec![IdChange { kind: IdSpace::User, name: "alice".into(), old: Some(1), new: 2 }]);
+    let cached = (
+        CacheProvider {
+            name: "a".into(),
+            mode: "syncrepl".into(),
+            complete: true,
+            people: Some(1),
+            groups: Some(1),
+            contact_s: Some(1),
+            cookie: true,
+            server: text("ldaps://a"),
+            problem: text("p"),
+        },
+        CacheRow {
+            kind: IdSpace::User,
+            name: "alice".into(),
+            id: 20001,
+            provider: "a".into(),
+            subject: text("1"),
+            age_s: Some(1),
+            state: CacheState::Fresh,
+        },
+    );
     vec![
         (
             Call::Idmap(IdmapCall::Set(NewId { kind: IdSpace::User, name: "alice".into(), id: 1 })),
@@ -98,6 +120,19 @@ fn samples() -> Vec<(Call, Vec<Value>)> {
         ),
         (Call::Idmap(IdmapCall::Import(IdImport { rows: vec![row()], dry_run: true, replace: false })), vec![]),
         (Call::Idmap(IdmapCall::Check(Nothing {})), vec![json(IdmapReply::Problems(vec!["alice has no id".into()]))]),
+        (
+            Call::Cache(CacheCall::Show(CacheQuery {
+                name: text("alice"),
+                after: Some(CacheAt { kind: IdSpace::User, name: "a".into() }),
+            })),
+            vec![
+                json(CacheReply::Refused("no".into())),
+                json(CacheReply::Shown(CacheShown { providers: vec![cached.0], rows: vec![cached.1] })),
+                json(CacheReply::Done(CacheDone { entries: 1, gone: 1, unavailable: 1, problem: text("p") })),
+            ],
+        ),
+        (Call::Cache(CacheCall::Expire(CacheQuery::default())), vec![]),
+        (Call::Cache(CacheCall::Refresh(CacheQuery::default())), vec![]),
         (
             Call::GetUser(UserQuery { name: text("alice"), uid: None, login: true }),
             vec![json(UserReply { user: alice() })],

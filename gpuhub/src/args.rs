@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
 /// Words that begin a command of more than one word.
-const FAMILIES: &[&str] = &["user", "group", "member", "idmap", "config"];
+const FAMILIES: &[&str] = &["user", "group", "member", "idmap", "config", "cache"];
 
 /// What stands after the command's words.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Args {
     rest: Vec<String>,
     socket: Option<String>,

@@ -13,7 +13,12 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 /// Asks, and waits for the answer.
 pub fn ask<T: DeserializeOwned>(socket: Option<&str>, call: Call) -> Result<T, CallError> {
-    Client::connect(socket.unwrap_or(paths::SOCKET), CONNECT)?.call(call, ANSWER)
+    ask_for(socket, call, ANSWER)
+}
+
+/// Asks, and waits for so long.
+pub fn ask_for<T: DeserializeOwned>(socket: Option<&str>, call: Call, answer: Duration) -> Result<T, CallError> {
+    Client::connect(socket.unwrap_or(paths::SOCKET), CONNECT)?.call(call, answer)
 }
 
 /// Asks for administration. The broker hangs up on whoever has no right to a method.

@@ -4,6 +4,7 @@
 mod accounts;
 mod args;
 mod broker;
+mod cache;
 mod doctor;
 mod hash;
 mod idmap;
@@ -40,6 +41,9 @@ usage:
   gpuhub ssh-keys NAME            her public keys, for sshd's AuthorizedKeysCommand
   gpuhub config from-sssd FILE [--secrets-dir DIR]     sssd.conf as a gpuhub.toml
   gpuhub config from-nslcd FILE [--secrets-dir DIR]    nslcd.conf as a gpuhub.toml
+  gpuhub cache show [NAME] [--json]   what the broker knows, and from when
+  gpuhub cache expire NAME|--all      it is asked for again, by and by
+  gpuhub cache refresh NAME|--all     it is asked for now
   gpuhub status [--json]          what the broker is and how its providers are
   gpuhub doctor [--json]          what would stop a login here, and what to do
   gpuhub hash-password [--stdin]  a password_hash for [[builtin.user]] in gpuhub.toml
@@ -79,6 +83,9 @@ fn run() -> Result<ExitCode, Failure> {
         ["idmap", "check"] => idmap::check(rest),
         ["config", "from-sssd"] => moving::from_sssd(rest),
         ["config", "from-nslcd"] => moving::from_nslcd(rest),
+        ["cache", "show"] => cache::show(rest),
+        ["cache", "expire"] => cache::expire(rest),
+        ["cache", "refresh"] => cache::refresh(rest),
         ["doctor"] => doctor::run(rest),
         ["ssh-keys"] => ssh_keys::run(rest),
         ["status"] => status::run(rest),

@@ -2,7 +2,7 @@
 
 use gpuhubd::audit::{Audit, Event, Outcome};
 use gpuhubd::config::{Config, ConfigError, ProviderConfig};
-use gpuhubd::engine::{Engine, Rules, follow, refresh};
+use gpuhubd::engine::{Engine, Rules, follow, refresh, replica};
 use gpuhubd::finding::Finding;
 use gpuhubd::idmap::Idmap;
 use gpuhubd::machine;
@@ -196,6 +196,7 @@ async fn serve(
     let complete = providers.iter().all(|p| p.is_complete());
     let provisional = providers.iter().any(|p| p.method() == Method::DeviceCode);
     let listing = providers.iter().filter(|p| p.cache_ttl().is_some()).map(|p| p.name().to_owned()).collect();
+    store.hide(providers.iter().filter(|p| !p.is_enumerated()).map(|p| p.name().to_owned()).collect());
     let view = View { complete, provisional, listing };
     let publishing = publish::start(store.clone(), paths.run.join("snapshot"), view, audit.clone());
     let engine = Arc::new(Engine::new(rules, store, idmap, providers, publishing, audit.clone()));
@@ -203,6 +204,7 @@ async fn serve(
     audit.log(Event { detail: Some(format!("version {}", env!("CARGO_PKG_VERSION"))), ..Event::ok("broker-start") });
     tokio::spawn(refresh::run(Arc::clone(&engine)));
     tokio::spawn(follow::run(Arc::clone(&engine)));
+    tokio::spawn(replica::run(Arc::clone(&engine)));
     // What the store has is served at once; what the configuration changed of it follows.
     let taking_in = Arc::clone(&engine);
     let taking_in = tokio::spawn(async move { taking_in.take_in_builtins().await });

@@ -10,8 +10,7 @@
 use crate::audit::{Audit, Event, Outcome};
 use crate::store::{Changed, Store};
 use gpuhub_common::snapshot::{
-    ChangeError, Changes, EncodeError, Encoded, Encoder, PUSH_EVERY_MS, Prepared, Published, Publisher, Room,
-    VALIDITY_MS, now_ms,
+    ChangeError, Changes, EncodeError, Encoded, Encoder, PUSH_EVERY_MS, Prepared, Publisher, Room, VALIDITY_MS, now_ms,
 };
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -30,7 +29,7 @@ const MANY: usize = 10_000;
 /// What the snapshot says of itself.
 #[derive(Debug, Clone, Default)]
 pub struct View {
-    /// Everybody is in it: who is not, does not exist.
+    /// Everybody is in it, from the start: who is not, does not exist.
     pub complete: bool,
     /// Names that are not in it may get a provisional entry in a login daemon.
     pub provisional: bool,
@@ -43,9 +42,18 @@ pub struct View {
 pub struct Publishing {
     requests: mpsc::Sender<oneshot::Sender<bool>>,
     settled: Arc<AtomicBool>,
+    complete: Arc<AtomicBool>,
 }
 
 impl Publishing {
+    /// Whether everybody is in the store now, as far as the providers can say. If not, readers know it at
+    /// once; if so, as soon as a whole file says it.
+    pub async fn vouch(&self, complete: bool) {
+        if self.complete.swap(complete, Ordering::SeqCst) != complete {
+            self.publish().await;
+        }
+    }
+
     /// From now on the store has everybody whom the configuration declares. Until then no file
     /// says of anybody that he does not exist.
     pub async fn settle(&self) -> bool {
@@ -68,10 +76,11 @@ pub fn start(store: Store, path: PathBuf, view: View, audit: Audit) -> Publishin
     let publisher = Publisher::open(&path);
     publisher.push_valid_until(0);
     let settled = Arc::new(AtomicBool::new(false));
-    let whole = Whole { store, path, view, audit, settled: Arc::clone(&settled) };
+    let complete = Arc::new(AtomicBool::new(view.complete));
+    let whole = Whole { store, path, view, audit, settled: Arc::clone(&settled), complete: Arc::clone(&complete) };
     let task = Task { whole, publisher, rewriting: None, waiting: Vec::new(), failed: false };
     tokio::spawn(task.run(queue));
-    Publishing { requests, settled }
+    Publishing { requests, settled, complete }
 }
 
 struct Task {
@@ -109,15 +118,25 @@ impl Task {
                     self.publish(asking);
                 }
                 prepared = finished(&mut self.rewriting) => self.put_in_place(prepared),
-                // Not for a file that lacks something, from before or since a fault.
                 _ = push.tick() => {
                     if self.failed {
                         self.rewrite(true);
-                    } else if self.publisher.current().is_some_and(Published::is_of_this_run) {
-                        self.publisher.push_valid_until(now_ms() + VALIDITY_MS);
                     }
+                    self.vouch();
                 }
             }
+        }
+    }
+
+    /// Pushes the file's validity forward; but not that of one that lacks something, from before or since a
+    /// fault, and one that says of too many that they do not exist is not believed from now on.
+    fn vouch(&self) {
+        match self.publisher.current() {
+            Some(file) if file.complete() && !self.whole.complete() => self.publisher.push_valid_until(0),
+            Some(file) if file.is_of_this_run() && !self.failed => {
+                self.publisher.push_valid_until(now_ms() + VALIDITY_MS);
+            }
+            _ => {}
         }
     }
 
@@ -126,6 +145,7 @@ impl Task {
         if tokio::task::block_in_place(|| self.change()) {
             asking.into_iter().for_each(|a| _ = a.send(true));
             if self.publisher.current().is_none_or(|p| p.is_tight() || p.complete() != self.whole.complete()) {
+                self.vouch();
                 self.rewrite(false);
             }
         } else {
@@ -188,6 +208,7 @@ impl Task {
         let Some(Rewriting { mut since, quiet, .. }) = self.rewriting.take() else { return };
         let replaced = prepared.and_then(|mut new| {
             tokio::task::block_in_place(|| {
+                self.whole.store.sync().map_err(|e| e.to_string())?;
                 // After a quiet time there is nothing published that this one lacks.
                 let missing = if quiet { None } else { Some(self.whole.changes(&mut since)?) };
                 match missing.map(|changes| new.change(&changes)) {
@@ -202,8 +223,12 @@ impl Task {
         match replaced {
             Ok(true) => {
                 self.failed = false;
+                self.vouch();
                 let waiting = std::mem::take(&mut self.waiting);
-                if !waiting.is_empty() {
+                // What it says of those who are not in it may have ceased to be so while it was made.
+                if !waiting.is_empty()
+                    || self.publisher.current().is_some_and(|p| p.complete() != self.whole.complete())
+                {
                     self.publish(waiting);
                 }
             }
@@ -241,6 +266,7 @@ struct Whole {
     view: View,
     audit: Audit,
     settled: Arc<AtomicBool>,
+    complete: Arc<AtomicBool>,
 }
 
 impl Whole {
@@ -250,7 +276,7 @@ impl Whole {
 
     /// Whether it may say who does not exist.
     fn complete(&self) -> bool {
-        self.view.complete && self.settled.load(Ordering::SeqCst)
+        self.complete.load(Ordering::SeqCst) && self.settled.load(Ordering::SeqCst)
     }
 
     fn prepare(&self) -> Result<Prepared, String> {
@@ -268,10 +294,23 @@ impl Whole {
                 // One entry that cannot be written (the store was vetted; this is the second lock
                 // on that door) must not keep all others from being seen.
                 let mut failed = None;
-                all.users(|u| failed = failed.take().or(self.only_refused(encoder.user(&u))))
-                    .map_err(|e| e.to_string())?;
-                all.groups(|g| failed = failed.take().or(self.only_refused(encoder.group(&g))))
-                    .map_err(|e| e.to_string())?;
+                all.users(|user, hidden| {
+                    let put = encoder.user(&user);
+                    // Of one who was refused there is nothing to hide.
+                    if hidden && put.is_ok() {
+                        encoder.hide_user();
+                    }
+                    failed = failed.take().or(self.only_refused(put));
+                })
+                .map_err(|e| e.to_string())?;
+                all.groups(|group, hidden| {
+                    let put = encoder.group(&group);
+                    if hidden && put.is_ok() {
+                        encoder.hide_group();
+                    }
+                    failed = failed.take().or(self.only_refused(put));
+                })
+                .map_err(|e| e.to_string())?;
                 if let Some(e) = failed {
                     return Err(e.to_string());
                 }
@@ -461,5 +500,32 @@ mod tests {
             assert_eq!(place.gecos(n).as_deref(), Some("new"));
         }
         assert_ne!(place.inode(), inode);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn readers_know_at_once_that_nobody_vouches_any_more() {
+        let p = Place::new("vouch", 3);
+        assert!(p.publishing.settle().await);
+        assert!(!p.mapping().view().complete());
+        p.publishing.vouch(true).await;
+        let until = |complete: bool| {
+            let start = std::time::Instant::now();
+            while p.mapping().view().complete() != complete || !p.mapping().view().is_fresh(now_ms()) {
+                assert!(start.elapsed() < Duration::from_secs(20));
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        until(true);
+        let before = p.mapping();
+        p.publishing.vouch(false).await;
+        assert!(!before.view().is_fresh(now_ms()), "whoever has the file open");
+        until(false);
+        // And however often it changes.
+        for _ in 0..5 {
+            p.publishing.vouch(true).await;
+            p.publishing.vouch(false).await;
+        }
+        p.publishing.vouch(true).await;
+        until(true);
     }
 }

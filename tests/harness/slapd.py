@@ -59,6 +59,7 @@ objectclass ( 1.3.6.1.4.1.24552.500.1.1.2.0 NAME 'ldapPublicKey' SUP top AUXILIA
 modulepath /usr/lib/ldap
 moduleload back_mdb
 moduleload ppolicy
+moduleload syncprov
 pidfile /run/slapd/slapd.pid
 TLSCACertificateFile /etc/ldap/ca.pem
 TLSCertificateFile /etc/ldap/server.pem
@@ -73,6 +74,7 @@ index objectClass,uid,uidNumber,gidNumber,memberUid,cn eq
 overlay ppolicy
 ppolicy_default cn=default,ou=policies,{BASE}
 ppolicy_use_lockout
+overlay syncprov
 access to attrs=userPassword by self write by anonymous auth by * none
 access to attrs=shadowLastChange by dn.exact="{READER}" read by self write by * none
 access to * by dn.exact="{READER}" read by self read by * none

@@ -18,7 +18,7 @@ use super::publish::Published;
 use super::record::{GROUP_PLACE, USER_PLACE, put_group, put_user};
 use super::table::{Key, Place, find};
 use crate::entry::Group;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -33,6 +33,10 @@ pub struct Changes {
     pub users: BTreeMap<String, Option<SnapshotUser>>,
     /// Groups by name.
     pub groups: BTreeMap<String, Option<Group>>,
+    /// Those of the users whom no enumeration tells of.
+    pub hidden_users: BTreeSet<String>,
+    /// Those of the groups.
+    pub hidden_groups: BTreeSet<String>,
 }
 
 /// Why a file does not say what has changed. Some of the changes may be in it; a whole new file
@@ -114,6 +118,8 @@ struct Step {
     old: Option<Old>,
     /// Id of what is to be, and its record, which [`Published::append`] gives a unit.
     new: Option<(u32, Vec<u8>)>,
+    /// Its place in the index stays empty.
+    hidden: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -179,11 +185,13 @@ impl Published {
         let mut steps = Vec::new();
         for (name, user) in &changes.users {
             let record = |place| user.as_ref().map(|u| made(u.passwd.uid, |bytes| put_user(bytes, u, place)));
-            steps.extend(self.step(USERS, name, record, &mut left_out)?);
+            let step = self.step(USERS, name, record, &mut left_out)?;
+            steps.extend(step.map(|step| Step { hidden: changes.hidden_users.contains(name), ..step }));
         }
         for (name, group) in &changes.groups {
             let record = |place| group.as_ref().map(|g| made(g.gid, |bytes| put_group(bytes, g, place)));
-            steps.extend(self.step(GROUPS, name, record, &mut left_out)?);
+            let step = self.step(GROUPS, name, record, &mut left_out)?;
+            steps.extend(step.map(|step| Step { hidden: changes.hidden_groups.contains(name), ..step }));
         }
         self.refuse_doubles(&mut steps, &mut left_out);
 
@@ -225,7 +233,7 @@ impl Published {
             (Some(old), Some((_, bytes))) => self.has_bytes(old.unit as usize * 8, bytes),
             _ => false,
         };
-        Ok((!same).then(|| Step { half, name: name.as_bytes().to_vec(), old, new }))
+        Ok((!same).then(|| Step { half, name: name.as_bytes().to_vec(), old, new, hidden: false }))
     }
 
     fn old(&self, half: Half, name: &[u8]) -> Result<Option<Old>, ChangeError> {
@@ -327,7 +335,7 @@ impl Published {
                 *places - 1
             }
         };
-        self.set_place(half, at, unit);
+        self.set_place(half, at, if step.hidden { 0 } else { unit });
         Ok(())
     }
 

@@ -65,6 +65,42 @@ fn enumerated(view: &crate::snapshot::View) -> (Vec<Passwd>, Vec<Group>) {
 }
 
 #[test]
+fn who_is_hidden_is_found_and_never_told() {
+    let dir = Dir::new("hidden");
+    let mut encoder = crate::snapshot::Encoder::new(1, true, &[]).unwrap();
+    encoder.user(&somebody(1, 70_001, 1)).unwrap();
+    encoder.user(&somebody(2, 70_002, 1)).unwrap();
+    encoder.hide_user();
+    let group_of = |n: u32| Group { name: format!("group{n}"), gid: 80_000 + n, members: Vec::new() };
+    encoder.group(&group_of(1)).unwrap();
+    encoder.hide_group();
+    encoder.group(&group_of(2)).unwrap();
+    let bytes = encoder.finish(Room::ForChanges).unwrap().bytes;
+    let mut file = Published::write(&dir.path(), &bytes, now_ms() + VALIDITY_MS).unwrap();
+    let told = |file: &Published| {
+        let (users, groups) = enumerated(file.view());
+        let names = users.into_iter().map(|u| u.name).chain(groups.into_iter().map(|g| g.name));
+        names.collect::<Vec<_>>().join(" ")
+    };
+    let found = |file: &Published, n: usize| {
+        matches!(user(|o| file.view().user_by_uid(70_000 + n as u32, o)), Lookup::Found(_))
+    };
+    assert_eq!(told(&file), "user1 group2");
+    assert!(found(&file, 1) && found(&file, 2));
+
+    // She changes, others come, hidden and not; one who was hidden is hidden no more.
+    let users = [(2, 2), (3, 1), (4, 1)].map(|(n, v)| (format!("user{n}"), Some(somebody(n, 70_000 + n as u32, v))));
+    let mut changes = of_users(2, users);
+    changes.hidden_users = ["user2", "user3"].map(String::from).into();
+    assert!(file.change(&changes).unwrap().is_empty());
+    assert_eq!(told(&file), "user1 user4 group2");
+    assert!((1..=4).all(|n| found(&file, n)));
+    let shown = of_users(3, [("user2".to_owned(), Some(somebody(2, 70_002, 3)))]);
+    assert!(file.change(&shown).unwrap().is_empty());
+    assert_eq!(told(&file), "user1 user2 user4 group2");
+}
+
+#[test]
 fn a_thousand_changes_by_chance_leave_what_a_whole_file_would_have() {
     let dir = Dir::new("model");
     let mut content = Content { complete: true, ..Content::default() };

@@ -132,6 +132,8 @@ pub struct Encoder {
 struct Entry {
     unit: u32,
     id: u32,
+    /// Its place in the index stays empty.
+    hidden: bool,
 }
 
 /// A snapshot's bytes, and who is not in it.
@@ -161,15 +163,25 @@ impl Encoder {
     pub fn user(&mut self, user: &SnapshotUser) -> Result<(), EncodeError> {
         let unit = self.unit()?;
         put_user(&mut self.bytes, user, 0)?;
-        self.users.push(Entry { unit, id: user.passwd.uid });
+        self.users.push(Entry { unit, id: user.passwd.uid, hidden: false });
         Ok(())
+    }
+
+    /// The last user that was added is found by name and by id alone: no enumeration tells of her.
+    pub fn hide_user(&mut self) {
+        self.users.iter_mut().last().iter_mut().for_each(|e| e.hidden = true);
+    }
+
+    /// The same of the last group.
+    pub fn hide_group(&mut self) {
+        self.groups.iter_mut().last().iter_mut().for_each(|e| e.hidden = true);
     }
 
     /// Adds a group; on an error it is left out and the others may follow.
     pub fn group(&mut self, group: &Group) -> Result<(), EncodeError> {
         let unit = self.unit()?;
         put_group(&mut self.bytes, group, 0)?;
-        self.groups.push(Entry { unit, id: group.gid });
+        self.groups.push(Entry { unit, id: group.gid, hidden: false });
         Ok(())
     }
 
@@ -229,7 +241,7 @@ impl Encoder {
         }
         for (section, entries) in [(Section::UserIndex, &users), (Section::GroupIndex, &groups)] {
             let start = bytes.len();
-            entries.iter().for_each(|e| put_u32(&mut bytes, e.unit));
+            entries.iter().for_each(|e| put_u32(&mut bytes, if e.hidden { 0 } else { e.unit }));
             bytes.resize(bytes.len() + room.entries(entries.len()) * 4, 0);
             header.section(section, start, bytes.len());
             pad(&mut bytes);

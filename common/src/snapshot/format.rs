@@ -22,7 +22,8 @@
 //! than [`MAX_RUN`]: the encoder tries other seeds until that holds, and a reader that sees a
 //! longer run knows that the file is corrupt. A hit thus touches the header's line, a slot's, and
 //! one or two of the record. An index has the units of all records, 4 bytes each: in the order of
-//! their names when the file is made, what is added later behind them; 0 is a place that is not used.
+//! their names when the file is made, what is added later behind them; 0 is a place that is not used, or that of
+//! somebody whom no enumeration tells of.
 //!
 //! ```text
 //! user:   uid, gid, number of gids, place in the index   4 × u32

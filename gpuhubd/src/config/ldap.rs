@@ -5,6 +5,7 @@ use super::values::{ConfigError, DurationText, SecretFile, Source};
 use crate::tls::Own;
 use serde::Deserialize;
 use std::ops::Range;
+use std::time::Duration;
 
 /// An LDAP directory.
 #[derive(Debug, Deserialize)]
@@ -89,6 +90,26 @@ pub struct LdapConfig {
     /// How long an answer is served before it is asked for again.
     #[serde(default = "ten_minutes")]
     pub cache_ttl: DurationText,
+    /// Whether the whole directory is kept here.
+    #[serde(default)]
+    pub sync: LdapSync,
+    /// How often a replica asks what changed, where the server does not tell by itself.
+    #[serde(default = "half_a_minute")]
+    pub poll_interval: DurationText,
+    /// Whether its people and groups are listed by getpwent(3) and getgrent(3).
+    #[serde(default = "yes")]
+    pub enumerate: bool,
+}
+
+/// See [`LdapConfig::sync`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LdapSync {
+    /// People are asked for when somebody asks for them.
+    #[default]
+    OnDemand,
+    /// All of them are here, and follow the directory (RFC 4533, or by polling).
+    Replica,
 }
 
 /// See [`LdapConfig::ids`].
@@ -248,6 +269,9 @@ fn a_week() -> DurationText {
 fn ten_minutes() -> DurationText {
     seconds(600)
 }
+fn half_a_minute() -> DurationText {
+    seconds(30)
+}
 
 impl LdapConfig {
     /// Which ids its people and groups have: where nothing is said, Active Directory's are computed, since few
@@ -314,6 +338,15 @@ impl LdapConfig {
         let is_name = |c: char| c.is_ascii_alphanumeric() || "-.;".contains(c);
         if let Some(name) = self.attributes.all().find(|name| name.is_empty() || !name.chars().all(is_name)) {
             return bad(&format!("{name:?} is no attribute's name"), "Write it as the directory's schema does.");
+        }
+        if self.sync == LdapSync::Replica && self.schema == LdapSchema::Ad {
+            return bad(
+                "a replica of Active Directory cannot be kept",
+                "Leave out sync: its people are asked for on demand.",
+            );
+        }
+        if self.poll_interval.0 < Duration::from_secs(1) {
+            return bad("poll_interval is shorter than a second", "Write poll_interval = \"30s\".");
         }
         let template = |home: &String| !home.starts_with('/') || !home.contains("%u");
         if self.override_home.as_ref().is_some_and(template) {

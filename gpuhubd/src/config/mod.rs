@@ -11,7 +11,9 @@ mod providers;
 mod values;
 
 pub use access::{Access, AccessRules};
-pub use ldap::{AccessAttribute, LdapAttributes, LdapConfig, LdapIds, LdapMembers, LdapSchema, OneOrMore, fill_in};
+pub use ldap::{
+    AccessAttribute, LdapAttributes, LdapConfig, LdapIds, LdapMembers, LdapSchema, LdapSync, OneOrMore, fill_in,
+};
 pub use local_groups::LocalGroup;
 pub use people::{Audit, Builtin, DeclaredGroup, DeclaredUser, Ids, People, ServiceMode, Services};
 pub use providers::{OidcConfig, ProviderConfig, Qr};

@@ -257,12 +257,7 @@ impl Engine {
                 }
                 Ok(passwd)
             }
-            // An entry that is refused is nobody's, for good; a fault of ours is not.
-            Err(d)
-                if matches!(d.reason, Reason::Internal | Reason::RegistryUnavailable | Reason::BackendUnavailable) =>
-            {
-                Err(LookupError::Unavailable)
-            }
+            Err(d) if is_undecided(&d) => Err(LookupError::Unavailable),
             Err(_) => {
                 self.absent.remember(person.name.as_str().to_owned(), Instant::now());
                 Err(LookupError::NoSuchEntry)
@@ -276,16 +271,26 @@ impl Engine {
         claim: &GroupClaim,
         members: Vec<String>,
     ) -> Result<Group, LookupError> {
+        if self.absorb_group(provider, claim, members).await? {
+            self.publishing.publish().await;
+        }
+        let stored = self.store.group(claim.name.as_str()).map_err(unavailable)?;
+        stored.map(|k| k.group).ok_or(LookupError::NoSuchEntry)
+    }
+
+    /// What [`Engine::absorb`] is to a person. Whether a reader could see a difference.
+    pub(super) async fn absorb_group(
+        &self,
+        provider: &str,
+        claim: &GroupClaim,
+        members: Vec<String>,
+    ) -> Result<bool, LookupError> {
         let local = local::read().map_err(|_| LookupError::Unavailable)?;
         let gid = self.group_id(provider, claim, &local).await.map_err(|_| LookupError::Unavailable)?;
         let gid = gid.ok_or(LookupError::NoSuchEntry)?;
         let group = Group { name: claim.name.as_str().into(), gid, members };
         let known = KnownGroup { provider: provider.into(), group, fetched_at: unix_now() };
-        if self.store.put_group(&known).map_err(unavailable)? {
-            self.publishing.publish().await;
-        }
-        let stored = self.store.group(claim.name.as_str()).map_err(unavailable)?;
-        stored.map(|k| k.group).ok_or(LookupError::NoSuchEntry)
+        self.store.put_group(&known).map_err(unavailable)
     }
 
     /// Her directory no longer has her.
@@ -294,4 +299,9 @@ impl Engine {
             self.publishing.publish().await;
         }
     }
+}
+
+/// Whether it may be otherwise next time: an entry that is refused is nobody's, for good; a fault of ours is not.
+pub(super) fn is_undecided(denied: &Denied) -> bool {
+    matches!(denied.reason, Reason::Internal | Reason::RegistryUnavailable | Reason::BackendUnavailable)
 }

@@ -117,10 +117,17 @@ impl Engine {
         }
     }
 
+    /// Asks for somebody who is known, however fresh she is.
+    pub(super) async fn ask_for_user(&self, name: &str) -> Result<Passwd, LookupError> {
+        let Ok(legal) = UserName::new(name) else { return Err(LookupError::NoSuchEntry) };
+        let known = self.store.person(name).map_err(unavailable)?;
+        self.user_by_name(&legal, known, Asker::Broker).await
+    }
+
     /// Somebody who is not known here.
     async fn user_by_uid(&self, uid: u32) -> Result<Passwd, LookupError> {
         let sid = self.idmap.sid_of(uid).map_err(|_| LookupError::Unavailable)?;
-        for provider in &self.providers {
+        for provider in self.providers.iter().filter(|p| !self.has_nobody_else(p)) {
             match provider.look_up(Who::Uid(uid, sid)).await {
                 Ok(Some(person)) => return Box::pin(self.take_in(&person)).await.and_then(|p| same(p.uid == uid, p)),
                 Ok(None) => {}
@@ -138,6 +145,21 @@ impl Engine {
             Look::Busy(known) => return known.map(|k| k.group).ok_or(LookupError::Unavailable),
             Look::Ask(known, turn) => (known, turn),
         };
+        self.ask_for_known(key, known, asker).await
+    }
+
+    /// The same of a group.
+    pub(super) async fn ask_for_group(&self, name: &str) -> Result<Group, LookupError> {
+        let known = self.store.group(name).map_err(unavailable)?;
+        self.ask_for_known(GroupKey::Name(name), known, Asker::Broker).await
+    }
+
+    async fn ask_for_known(
+        &self,
+        key: GroupKey<'_>,
+        known: Option<KnownGroup>,
+        asker: Asker,
+    ) -> Result<Group, LookupError> {
         // By name, if it is known: its directory may have another number for it.
         let text = match key {
             GroupKey::Name(text) => Some(text),
@@ -151,7 +173,9 @@ impl Engine {
             (Some(name), _) => Which::Name(name),
             (None, GroupKey::Name(_)) => return Err(LookupError::NoSuchEntry),
         };
-        for provider in &self.providers {
+        let of = known.as_ref().map(|k| k.provider.as_str());
+        let ask = |p: &&Arc<dyn Provider>| of == Some(p.name()) || asker == Asker::Broker || !self.has_nobody_else(p);
+        for provider in self.providers.iter().filter(ask) {
             match provider.find_group(which).await {
                 Ok(Some(found)) => {
                     let members = found.members.iter().map(|m| m.as_str().to_owned()).collect();
@@ -244,12 +268,15 @@ impl Engine {
         known: Option<&KnownPerson>,
         asker: Asker,
     ) -> Result<Resolved, Denied> {
+        // Logins and the administrator want to know it from the directory itself.
+        let is_anybody = matches!(asker, Asker::Anybody(_));
         let bound = known.and_then(|k| self.provider(&k.provider).filter(|p| p.issuer() == k.key.issuer)).cloned();
         if let Some(provider) = &bound {
             if provider.method() == Method::DeviceCode {
                 return Ok(Resolved::AtProvider(Arc::clone(provider), known.is_some_and(|k| !k.gone)));
             }
-            if let Some(person) = find(provider, name, asker).await? {
+            let spared = is_anybody && known.is_some_and(|k| k.gone) && self.has_nobody_else(provider);
+            if let Some(person) = if spared { None } else { find(provider, name, asker).await? } {
                 return Ok(Resolved::Known(Arc::clone(provider), Box::new(person)));
             }
             self.forget(name.as_str()).await;
@@ -259,11 +286,18 @@ impl Engine {
                 if provider.may_become(name) {
                     return Ok(Resolved::AtProvider(Arc::clone(provider), false));
                 }
+            } else if is_anybody && self.has_nobody_else(provider) {
+                // Nor does anybody find more by asking it.
             } else if let Some(person) = find(provider, name, asker).await? {
                 return Ok(Resolved::Known(Arc::clone(provider), Box::new(person)));
             }
         }
         Ok(Resolved::Nobody)
+    }
+
+    /// Whether a provider has nobody whom the store has not.
+    fn has_nobody_else(&self, provider: &Arc<dyn Provider>) -> bool {
+        provider.replica().is_some() && self.replicas.is_complete(provider.as_ref())
     }
 
     /// A provisional entry: exactly what she will get if she turns out to be who she says.
@@ -292,6 +326,7 @@ impl Engine {
 
     pub(super) fn is_fresh(&self, provider: &str, fetched_at: i64) -> bool {
         match self.provider(provider).map(|p| p.cache_ttl()) {
+            Some(Some(_)) if self.provider(provider).is_some_and(|p| self.is_current(p.as_ref(), fetched_at)) => true,
             Some(Some(ttl)) => unix_now() - fetched_at < i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX),
             Some(None) => true,
             // A provider that was taken out of the configuration vouches for nobody.

@@ -8,14 +8,17 @@
 //! - [`account`]: may she come in now; her sessions (the other PAM hooks)
 //! - [`password`]: changing it (pam_chauthtok)
 //! - [`ssh_keys`]: by which keys she may be known
+//! - [`cache`]: what is known, and from when
 //! - [`admin`]: the builtin directory; [`ids`]: the ids that were given; [`follow`]: what the fleet's
 //!   registry has of them
 //! - [`refresh`]: what directories said earlier, asked again
+//! - [`replica`]: directories that tell all that they have, and what changes
 
 mod absent;
 mod absorb;
 mod account;
 mod admin;
+mod cache;
 mod directory;
 pub mod follow;
 mod ids;
@@ -27,6 +30,7 @@ mod password;
 mod policy;
 mod provisional;
 pub mod refresh;
+pub mod replica;
 mod ssh_keys;
 #[cfg(test)]
 mod tests;
@@ -98,6 +102,10 @@ pub struct Engine {
     refused: Mutex<std::collections::HashSet<(String, &'static str)>>,
     /// Somebody of the builtin directory could not be taken in yet.
     undecided: AtomicBool,
+    /// How those directories stand that are kept whole here.
+    replicas: replica::Replicas,
+    /// What is old is to be asked for now.
+    ask_soon: tokio::sync::Notify,
     started: Instant,
 }
 
@@ -126,6 +134,8 @@ impl Engine {
             turns: turns::Turns::default(),
             refused: Mutex::default(),
             undecided: AtomicBool::new(false),
+            replicas: replica::Replicas::default(),
+            ask_soon: tokio::sync::Notify::new(),
             started: Instant::now(),
         }
     }

@@ -13,10 +13,10 @@ use gpuhub_common::snapshot::{Lookup, Mapping, Out};
 use gpuhub_common::wire::{Code, IdImport, IdRow, IdSpace, IdmapCall, IdmapReply, NewId, Next, Rename};
 use std::path::PathBuf;
 
-struct Box_ {
-    engine: Engine,
+pub(super) struct Box_ {
+    pub(super) engine: Engine,
     dir: PathBuf,
-    corp: Arc<Scripted>,
+    pub(super) corp: Arc<Scripted>,
     sso: Arc<Scripted>,
 }
 
@@ -27,7 +27,7 @@ impl Drop for Box_ {
 }
 
 /// A box with a directory `corp` and, after it, an identity provider `sso`.
-fn a_box(test: &str) -> Box_ {
+pub(super) fn a_box(test: &str) -> Box_ {
     a_box_with(test, Rules::default())
 }
 
@@ -37,8 +37,10 @@ fn a_box_with(test: &str, rules: Rules) -> Box_ {
     let store = Store::in_memory().unwrap();
     let audit = Audit::start("/nonexistent/log", AuditConfig::default().queue, "test").unwrap();
     let publishing = publish::start(store.clone(), dir.join("snapshot"), View::default(), audit.clone());
-    let scripted =
-        |name, method| Arc::new(Scripted { name, method, people: Mutex::default(), forgetful: false.into() });
+    let scripted = |name, method| {
+        let (people, replica) = (Mutex::default(), Mutex::default());
+        Arc::new(Scripted { name, method, people, forgetful: false.into(), replica })
+    };
     let (corp, sso) = (scripted("corp", Method::Password), scripted("sso", Method::DeviceCode));
     let providers: Vec<Arc<dyn Provider>> = vec![corp.clone(), sso.clone()];
     let idmap = Idmap::new(store.clone(), [1_000_000_000, 1_999_999_999], None);
@@ -46,7 +48,7 @@ fn a_box_with(test: &str, rules: Rules) -> Box_ {
     Box_ { engine, dir, corp, sso }
 }
 
-fn person(provider: &str, name: &str, subject: &str, groups: &[(&str, Option<u32>)]) -> Person {
+pub(super) fn person(provider: &str, name: &str, subject: &str, groups: &[(&str, Option<u32>)]) -> Person {
     let claim = |(name, gid): &(&str, Option<u32>)| GroupClaim {
         name: GroupName::new(name).unwrap(),
         gid: gid.map(Into::into),

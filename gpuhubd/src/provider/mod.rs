@@ -6,6 +6,7 @@
 pub mod builtin;
 pub mod hash;
 pub mod ldap;
+pub mod news;
 pub mod offline;
 pub mod oidc;
 #[cfg(test)]
@@ -17,7 +18,9 @@ use crate::model::{Denied, DirectoryGroup, Method, Notice, Person, Sid, Unavaila
 use async_trait::async_trait;
 use gpuhub_common::name::{GroupName, UserName};
 use gpuhub_common::secret::Secret;
+use news::News;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// A person whose proof was verified. Only a provider can make one, so no "success" leaves the
 /// engine that no factor stands behind.
@@ -114,6 +117,23 @@ pub trait Provider: Send + Sync {
     /// For how long its people may come in by what it last said of them, when it does not answer; `None`: not at all.
     fn offline(&self) -> Option<Duration> {
         None
+    }
+
+    /// For so long after it was last heard of, its whole content counts as known here, if it is one
+    /// that tells it ([`Provider::follow`]).
+    fn replica(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Tells its whole content, and from then on what changes in it, for ever; only of a replica.
+    async fn follow(&self, _tell: mpsc::Sender<News>) {}
+
+    /// Lets it tell all of it once more, now.
+    fn tell_again(&self) {}
+
+    /// Whether its people are among those of getpwent(3) and getgrent(3).
+    fn is_enumerated(&self) -> bool {
+        true
     }
 
     /// The person, if this provider knows people before they log in; `None` is certain.

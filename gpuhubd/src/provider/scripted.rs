@@ -20,6 +20,8 @@ pub struct Scripted {
     pub people: Mutex<Vec<Person>>,
     /// What it said is asked again each time.
     pub forgetful: AtomicBool,
+    /// It is kept whole ([`Provider::replica`]).
+    pub replica: Mutex<Option<Duration>>,
 }
 
 impl Scripted {
@@ -44,6 +46,9 @@ impl Provider for Scripted {
     }
     fn cache_ttl(&self) -> Option<Duration> {
         self.forgetful.load(Ordering::Relaxed).then_some(Duration::ZERO)
+    }
+    fn replica(&self) -> Option<Duration> {
+        *self.replica.lock().unwrap()
     }
     fn may_become(&self, _: &UserName) -> bool {
         self.method == Method::DeviceCode

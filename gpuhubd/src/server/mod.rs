@@ -216,6 +216,7 @@ impl Server {
             Call::CloseSession(close) => frames.send(&reply(engine.close_session(&close).map(|()| Nothing {}))).await,
             Call::Admin(admin) => frames.send(&reply(Ok(Box::pin(engine.admin(caller, admin, self.rule)).await))).await,
             Call::Idmap(call) => frames.send(&reply(Ok(Box::pin(engine.idmap(caller, call)).await))).await,
+            Call::Cache(call) => frames.send(&reply(Ok(Box::pin(engine.cache(caller, call)).await))).await,
             Call::GetStatus(_) => frames.send(&reply(Ok(engine.status()))).await,
         };
         sent.ok_or(Dropped)

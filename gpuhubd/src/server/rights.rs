@@ -41,6 +41,7 @@ const RIGHTS: &[(&str, &[Peer], State)] = &[
     ("CloseSession", &[Root, LoginProgram], Fresh),
     ("Admin", &[Root], Fresh),
     ("Idmap", &[Root], Fresh),
+    ("Cache", &[Root], Fresh),
 ];
 
 /// Whether `peer` may make this call in this state.
@@ -59,6 +60,7 @@ pub fn allowed(call: &Call, peer: Peer, state: State) -> bool {
         Call::CloseSession(_) => "CloseSession",
         Call::Admin(_) => "Admin",
         Call::Idmap(_) => "Idmap",
+        Call::Cache(_) => "Cache",
     };
     RIGHTS.iter().any(|(m, peers, s)| *m == method && peers.contains(&peer) && *s == state)
 }
@@ -67,7 +69,7 @@ pub fn allowed(call: &Call, peer: Peer, state: State) -> bool {
 mod tests {
     use super::*;
     use gpuhub_common::secret::Secret;
-    use gpuhub_common::wire::{Admin, Answer, Context, Nothing};
+    use gpuhub_common::wire::{Admin, Answer, CacheCall, CacheQuery, Context, Nothing};
 
     #[test]
     fn the_table() {
@@ -80,6 +82,9 @@ mod tests {
         assert!(allowed(&account, Root, Fresh) && allowed(&account, LoginProgram, Fresh));
         assert!(!allowed(&account, Anyone, Fresh));
         assert!(allowed(&admin, Root, Fresh) && !allowed(&admin, LoginProgram, Fresh));
+        let cache = Call::Cache(CacheCall::Show(CacheQuery::default()));
+        assert!(allowed(&cache, Root, Fresh) && !allowed(&cache, LoginProgram, Fresh));
+        assert!(!allowed(&cache, Anyone, Fresh), "whose key is what is nobody else's business");
         assert!(allowed(&answer, Root, Prompted) && !allowed(&answer, Root, Fresh));
         assert!(!allowed(&answer, Anyone, Prompted));
     }

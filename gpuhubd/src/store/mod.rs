@@ -14,13 +14,15 @@ mod sessions;
 pub use builtin::{BuiltinGroup, BuiltinUser};
 pub use ids::{GivenId, IdKind, Source};
 pub use offline::Remembered;
-pub use people::{KnownGroup, KnownPerson};
+pub use people::{Cached, EXPIRED, KnownGroup, KnownPerson};
 pub use served::{Changed, Everything};
 pub use sessions::OpenSession;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
+use std::future::Future;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A fault of the database. What it says goes to the administrator.
@@ -32,6 +34,21 @@ pub struct Store {
     connection: Arc<Mutex<Connection>>,
     /// None: it lives in memory.
     path: Option<Arc<Path>>,
+    /// There are transactions that a power cut would take back ([`in_bulk`]).
+    unsynced: Arc<AtomicBool>,
+    /// Providers whose people and groups no enumeration tells of.
+    hidden: Arc<OnceLock<Vec<String>>>,
+}
+
+tokio::task_local! {
+    static IN_BULK: ();
+}
+
+/// Runs `work`, whose transactions do not wait for the disk, each: where thousands come in at once, that
+/// would take minutes. They are on disk before anything of them is published ([`Store::changes`]), or any
+/// other transaction is done.
+pub async fn in_bulk<F: Future>(work: F) -> F::Output {
+    IN_BULK.scope((), work).await
 }
 
 /// Each entry takes the schema from its index to the next. Never edited, only appended.
@@ -72,7 +89,12 @@ impl Store {
             tx.commit()?;
         }
         served::track(&connection)?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), path })
+        Ok(Self {
+            connection: Arc::new(Mutex::new(connection)),
+            path,
+            unsynced: Arc::default(),
+            hidden: Arc::default(),
+        })
     }
 
     /// One read or single write.
@@ -86,16 +108,43 @@ impl Store {
     /// when it writes.
     fn transaction<T>(&self, f: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let result = f(&tx)?;
-        tx.commit()?;
-        Ok(result)
+        if IN_BULK.try_with(|()| ()).is_err() {
+            return commit(&mut connection, f);
+        }
+        self.unsynced.store(true, Ordering::Relaxed);
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        let result = commit(&mut connection, f);
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        result
+    }
+
+    /// Brings what was written in bulk to the disk. SQLite syncs the whole log with each transaction that waits.
+    fn sync_in(&self, tx: &Transaction<'_>) -> Result<(), StoreError> {
+        if self.unsynced.swap(false, Ordering::Relaxed) {
+            tx.execute("UPDATE meta SET generation = generation", [])?;
+        }
+        Ok(())
+    }
+
+    /// The same, now.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.transaction(|tx| self.sync_in(tx)).inspect_err(|_| self.unsynced.store(true, Ordering::Relaxed))
     }
 
     /// Counts every change that a reader of the snapshot could see.
     pub fn generation(&self) -> Result<u64, StoreError> {
         self.with(generation)
     }
+}
+
+fn commit<T>(
+    connection: &mut Connection,
+    f: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let result = f(&tx)?;
+    tx.commit()?;
+    Ok(result)
 }
 
 fn generation(c: &Connection) -> Result<u64, StoreError> {

@@ -76,6 +76,7 @@ impl Store {
     /// the whole.
     pub fn changes(&self, names: &mut BTreeSet<Changed>, listing: &[String]) -> Result<Changes, StoreError> {
         self.transaction(|tx| {
+            self.sync_in(tx)?;
             let mut rows = tx.prepare_cached("DELETE FROM temp.changed RETURNING kind, name")?;
             for row in rows.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get(1)?)))? {
                 let (kind, name) = row?;
@@ -85,12 +86,34 @@ impl Store {
             let mut changes = Changes { generation: generation(tx)?, ..Changes::default() };
             for (kind, name) in names.iter() {
                 match kind {
-                    IdKind::User => _ = changes.users.insert(name.clone(), served_user(tx, name)?),
-                    IdKind::Group => _ = changes.groups.insert(name.clone(), served_group(tx, name, listing)?),
+                    IdKind::User => {
+                        let (user, provider) = served_user(tx, name)?.unzip();
+                        if provider.is_some_and(|p| self.hides(&p)) {
+                            changes.hidden_users.insert(name.clone());
+                        }
+                        changes.users.insert(name.clone(), user);
+                    }
+                    IdKind::Group => {
+                        let (group, provider) = served_group(tx, name, listing)?.unzip();
+                        if provider.is_some_and(|p| self.hides(&p)) {
+                            changes.hidden_groups.insert(name.clone());
+                        }
+                        changes.groups.insert(name.clone(), group);
+                    }
                 }
             }
             Ok(changes)
         })
+    }
+
+    /// Whose people and groups are found by name and id, and told by no enumeration. To be called once, before
+    /// anything is published.
+    pub fn hide(&self, providers: Vec<String>) {
+        _ = self.hidden.set(providers);
+    }
+
+    fn hides(&self, provider: &str) -> bool {
+        self.hidden.get().is_some_and(|hidden| hidden.iter().any(|h| h == provider))
     }
 
     /// How many changes were noted since [`Store::changes`] was last called, doubles included.
@@ -110,7 +133,8 @@ impl Store {
             // From here on the connection sees one state (SQLite, "Isolation").
             let tx = c.unchecked_transaction()?;
             let generation = generation(&tx)?;
-            Ok(read(generation, &mut Everything { tx: &tx, listing }))
+            let hidden = self.hidden.get().map(Vec::as_slice).unwrap_or_default();
+            Ok(read(generation, &mut Everything { tx: &tx, listing, hidden }))
         };
         match &self.path {
             Some(path) => {
@@ -127,37 +151,40 @@ impl Store {
 pub struct Everything<'t> {
     tx: &'t Transaction<'t>,
     listing: &'t [String],
+    hidden: &'t [String],
 }
 
 impl Everything<'_> {
-    /// Everybody who is served.
-    pub fn users(&self, mut each: impl FnMut(SnapshotUser)) -> Result<(), StoreError> {
+    /// Everybody who is served, and whether no enumeration is to tell of her.
+    pub fn users(&self, mut each: impl FnMut(SnapshotUser, bool)) -> Result<(), StoreError> {
         let mut people = self.tx.prepare(&format!("{PERSON} WHERE gone = 0 ORDER BY name"))?;
         for known in people.query_map([], person)? {
-            let passwd = known?.passwd;
+            let known = known?;
+            let (passwd, hidden) = (known.passwd, self.hidden.contains(&known.provider));
             let gids = gids_of(self.tx, &passwd.name)?;
-            each(SnapshotUser { passwd, gids });
+            each(SnapshotUser { passwd, gids }, hidden);
         }
         Ok(())
     }
 
-    /// Every group that is served, with its members.
-    pub fn groups(&self, mut each: impl FnMut(Group)) -> Result<(), StoreError> {
+    /// Every group that is served, with its members, and whether it is hidden.
+    pub fn groups(&self, mut each: impl FnMut(Group, bool)) -> Result<(), StoreError> {
         let mut names = self.tx.prepare("SELECT name FROM groups ORDER BY name")?;
         let mut names = names.query([])?;
         while let Some(row) = names.next()? {
-            if let Some(group) = served_group(self.tx, row.get_ref(0)?.as_str()?, self.listing)? {
-                each(group);
+            if let Some((group, provider)) = served_group(self.tx, row.get_ref(0)?.as_str()?, self.listing)? {
+                each(group, self.hidden.contains(&provider));
             }
         }
         Ok(())
     }
 }
 
-fn served_user(c: &Connection, name: &str) -> Result<Option<SnapshotUser>, StoreError> {
+/// Somebody, and her provider.
+fn served_user(c: &Connection, name: &str) -> Result<Option<(SnapshotUser, String)>, StoreError> {
     let known = c.prepare_cached(&format!("{PERSON} WHERE name = ?1 AND gone = 0"))?.query_row([name], person);
     let Some(known) = known.optional()? else { return Ok(None) };
-    Ok(Some(SnapshotUser { gids: gids_of(c, name)?, passwd: known.passwd }))
+    Ok(Some((SnapshotUser { gids: gids_of(c, name)?, passwd: known.passwd }, known.provider)))
 }
 
 pub(super) fn gids_of(c: &Connection, name: &str) -> Result<Vec<u32>, StoreError> {
@@ -173,9 +200,10 @@ pub(super) fn gids_of(c: &Connection, name: &str) -> Result<Vec<u32>, StoreError
     .collect()
 }
 
-fn served_group(c: &Connection, name: &str, listing: &[String]) -> Result<Option<Group>, StoreError> {
+fn served_group(c: &Connection, name: &str, listing: &[String]) -> Result<Option<(Group, String)>, StoreError> {
     let known = group_where(c, "name = ?1", [name])?;
-    Ok(known.filter(|k| k.fetched_at > 0 || !listing.contains(&k.provider)).map(|k| k.group))
+    let known = known.filter(|k| k.fetched_at > 0 || !listing.contains(&k.provider));
+    Ok(known.map(|k| (k.group, k.provider)))
 }
 
 #[cfg(test)]
@@ -209,8 +237,8 @@ mod tests {
     fn everything(s: &Store, listing: &[String]) -> (Vec<SnapshotUser>, Vec<Group>) {
         let (mut users, mut groups) = (Vec::new(), Vec::new());
         s.everything(listing, |_, all| {
-            all.users(|u| users.push(u)).unwrap();
-            all.groups(|g| groups.push(g)).unwrap();
+            all.users(|u, _| users.push(u)).unwrap();
+            all.groups(|g, _| groups.push(g)).unwrap();
         })
         .unwrap();
         (users, groups)
@@ -283,6 +311,23 @@ mod tests {
         assert_eq!(c.groups["no"], None);
     }
 
+    #[tokio::test]
+    async fn what_came_in_bulk_is_on_disk_before_it_is_published() {
+        let s = Store::in_memory().unwrap();
+        let waits = || s.with(|c| c.pragma_query_value(None, "synchronous", |r| r.get::<_, i64>(0))).unwrap() == 2;
+        let unsynced = || s.unsynced.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(waits() && !unsynced());
+        crate::store::in_bulk(async { s.put_person(&known("alice", 5000), &[]).unwrap() }).await;
+        assert!(waits() && unsynced(), "others wait for the disk meanwhile");
+        let refused = crate::store::in_bulk(async { s.put_person(&known("bob", 5000), &[]) }).await;
+        assert!(refused.is_err() && waits());
+        assert_eq!(changes(&s).0, ["alice"]);
+        assert!(!unsynced());
+        assert!(crate::store::in_bulk(async { s.mark_gone("alice").unwrap() }).await);
+        s.sync().unwrap();
+        assert!(!unsynced());
+    }
+
     #[test]
     fn a_reader_sees_one_state_while_others_write() {
         let dir = std::env::temp_dir().join(format!("gpuhub-served-{}", std::process::id()));
@@ -294,8 +339,8 @@ mod tests {
             s.put_person(&known("bob", 5001), &[group("ml", 7000, &["bob"])]).unwrap();
             assert!(s.generation().unwrap() > generation);
             let mut n = 0;
-            all.users(|_| n += 1).unwrap();
-            all.groups(|_| n += 1).unwrap();
+            all.users(|_, _| n += 1).unwrap();
+            all.groups(|_, _| n += 1).unwrap();
             n
         });
         assert_eq!(seen.unwrap(), 1, "alice alone");

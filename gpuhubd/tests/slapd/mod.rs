@@ -1,6 +1,8 @@
 //! A real slapd of the distribution, in a private directory, on loopback, with a CA of its own.
 //! It is killed and its directory removed when the value is dropped.
 
+#![allow(dead_code)] // each test binary uses its part
+
 #[path = "../support/ca.rs"]
 mod ca;
 pub mod proxy;
@@ -15,6 +17,23 @@ use std::time::{Duration, Instant};
 pub const SUFFIX: &str = "dc=example,dc=org";
 pub const READER: &str = "cn=reader,dc=example,dc=org";
 pub const READER_PASSWORD: &str = "reader-secret";
+
+/// [`ROOT`] writes what others may not.
+pub const ROOT: &str = "cn=root,dc=example,dc=org";
+pub const ROOT_PASSWORD: &str = "root-secret";
+
+const NIS: &str = "/etc/ldap/schema/nis.schema";
+
+/// What it tells by itself of changes (RFC 4533).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tells {
+    /// All.
+    Changes,
+    /// Nothing, though it says that it could.
+    NothingAfterAll,
+    /// Nothing.
+    Nothing,
+}
 
 /// The server and where it is.
 pub struct Slapd {
@@ -31,17 +50,26 @@ impl Slapd {
     }
 
     pub fn with(entries: &str) -> Self {
-        Self::with_schema("/etc/ldap/schema/nis.schema", entries)
+        Self::with_schema(NIS, entries, Tells::Nothing)
+    }
+
+    /// One that can be followed, or is to be polled.
+    pub fn telling(entries: &str, tells: Tells) -> Self {
+        Self::with_schema(NIS, entries, tells)
     }
 
     /// With groups of DNs, from [`ENTRIES_BIS`].
     pub fn start_bis() -> Self {
+        Self::bis_telling(Tells::Nothing)
+    }
+
+    pub fn bis_telling(tells: Tells) -> Self {
         let schema = Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("tests/slapd/rfc2307bis.schema");
-        Self::with_schema(schema.to_str().unwrap(), ENTRIES_BIS)
+        Self::with_schema(schema.to_str().unwrap(), ENTRIES_BIS, tells)
     }
 
     /// `schema`: the file that says what a posixGroup is.
-    fn with_schema(schema: &str, entries: &str) -> Self {
+    fn with_schema(schema: &str, entries: &str, tells: Tells) -> Self {
         // The directory is removed in our own Drop, after the server has gone.
         let scratch = Scratch::new();
         let dir = scratch.0.clone();
@@ -50,19 +78,20 @@ impl Slapd {
         let slapd = Self { child: None, dir, ldap, ldaps };
         make_ca(&slapd.dir, "ca");
         make_certificate(&slapd.dir, "ca", "server", "DNS:localhost,IP:127.0.0.1", Valid::Now);
-        fs::create_dir(slapd.dir.join("db")).unwrap();
-        fs::write(slapd.path("slapd.conf"), configuration(&slapd.dir, schema)).unwrap();
-        fs::write(slapd.path("data.ldif"), entries).unwrap();
-        run(Command::new("/usr/sbin/slapadd").args([
-            "-q",
-            "-f",
-            &slapd.path("slapd.conf"),
-            "-l",
-            &slapd.path("data.ldif"),
-        ]));
+        fs::write(slapd.path("slapd.conf"), configuration(&slapd.dir, schema, tells)).unwrap();
+        slapd.load(entries);
         let mut slapd = slapd;
         slapd.launch();
         slapd
+    }
+
+    /// Has just these entries, and no memory of others; while it does not run.
+    pub fn load(&self, entries: &str) {
+        let _ = fs::remove_dir_all(self.dir.join("db"));
+        fs::create_dir(self.dir.join("db")).unwrap();
+        fs::write(self.path("data.ldif"), entries).unwrap();
+        let (conf, data) = (self.path("slapd.conf"), self.path("data.ldif"));
+        run(Command::new("/usr/sbin/slapadd").args(["-q", "-w", "-f", &conf, "-l", &data]));
     }
 
     /// Starts the process (again) and waits until it answers.
@@ -133,13 +162,17 @@ impl Drop for Slapd {
     }
 }
 
-fn configuration(dir: &Path, schema: &str) -> String {
+fn configuration(dir: &Path, schema: &str, tells: Tells) -> String {
     let d = dir.display();
+    let module = if tells == Tells::Nothing { "" } else { "moduleload syncprov" };
+    let overlay = if tells == Tells::Changes { "overlay syncprov" } else { "" };
     format!(
         "modulepath /usr/lib/ldap
 moduleload back_mdb
 moduleload ppolicy
 moduleload argon2
+{module}
+sizelimit unlimited
 include /etc/ldap/schema/core.schema
 include /etc/ldap/schema/cosine.schema
 include {schema}
@@ -171,13 +204,15 @@ access to dn.subtree=\"ou=hidden,{SUFFIX}\" by * none
 access to * by dn.exact=\"{READER}\" read by self write by anonymous auth by * none
 database mdb
 suffix {SUFFIX}
-rootdn cn=root,{SUFFIX}
+rootdn {ROOT}
+rootpw {ROOT_PASSWORD}
 directory {d}/db
 maxsize 67108864
 index objectClass,uid,uidNumber,gidNumber,memberUid,cn eq
 overlay ppolicy
 ppolicy_default cn=default,{SUFFIX}
 ppolicy_use_lockout
+{overlay}
 "
     )
 }

@@ -25,7 +25,7 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// A service connection to other than the first server is replaced after so long, so that we
 /// come back.
-const AWAY: Duration = Duration::from_secs(900);
+pub(super) const AWAY: Duration = Duration::from_secs(900);
 
 /// The servers of one directory and the connections to them.
 pub(super) struct Directory {
@@ -234,7 +234,7 @@ impl Directory {
     }
 
     /// A connection to the first server that gives one.
-    async fn open(&self, as_service: bool) -> Result<Link, String> {
+    pub(super) async fn open(&self, as_service: bool) -> Result<Link, String> {
         let mut whys = Vec::new();
         for index in Server::order(&self.servers, Instant::now())? {
             match self.connect(index, as_service).await {
@@ -259,7 +259,7 @@ impl Directory {
     }
 
     /// Remembers what happened to a server, and says so for the administrator.
-    fn failed(&self, index: usize, trouble: &Trouble) -> String {
+    pub(super) fn failed(&self, index: usize, trouble: &Trouble) -> String {
         if trouble.is_of_the_server() {
             return self.down(index, trouble.is_slow(), trouble.to_string());
         }
@@ -284,7 +284,7 @@ impl Directory {
         told
     }
 
-    fn url(&self, index: usize) -> &str {
+    pub(super) fn url(&self, index: usize) -> &str {
         self.servers.get(index).map_or("", |s| &s.url)
     }
 

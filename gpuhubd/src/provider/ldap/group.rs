@@ -55,7 +55,7 @@ fn is_posix(schema: &Schema, entry: &Entry) -> bool {
 }
 
 /// The one name of an entry, as of a person's.
-fn group_name(schema: &Schema, entry: &Entry) -> Option<GroupName> {
+pub(super) fn group_name(schema: &Schema, entry: &Entry) -> Option<GroupName> {
     let values = entry.values(&schema.group_name.key);
     let naming = dn::naming_value(&entry.dn, &schema.group_name.key).filter(|n| values.contains(n));
     let naming = naming.and_then(|n| GroupName::new(&n).ok());

@@ -86,6 +86,11 @@ impl Link {
         self.driver.0.is_finished() || self.ldap.clone().is_closed()
     }
 
+    /// A handle for operations that outlast a deadline ([`super::sync`]); each must run in a task of its own.
+    pub(super) fn handle(&self) -> Ldap {
+        self.ldap.clone()
+    }
+
     /// Searches. References to other servers are left out: they are not entries, and usual.
     pub(super) async fn search(&self, query: Query, limit: Duration) -> Result<Vec<Entry>, Trouble> {
         let mut ldap = self.ldap.clone();

@@ -10,6 +10,7 @@
 //! password   what an answer to a bind means (pure); ppolicy reads the control in it
 //! directory  over which connection: kept ones, failover, never a password twice; server
 //! together   names of one moment in one search
+//! sync       the whole directory kept here: it tells what changes, or is asked again and again
 //! link       one connection, each operation in a task of its own with a deadline; trouble
 //! check      what the doctor tries
 //! ```
@@ -31,9 +32,11 @@ mod person;
 mod ppolicy;
 mod schema;
 mod server;
+mod sync;
 mod together;
 mod trouble;
 
+use super::news::News;
 use super::{Authenticated, Origin, Provider, Which, Who};
 use crate::config::{LdapConfig, LdapMembers, OneOrMore};
 use crate::finding::Finding;
@@ -51,6 +54,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use together::Together;
+use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 /// People or groups that one name or id may bring up: enough for other spellings of it.
@@ -77,6 +81,8 @@ pub struct LdapProvider {
     directory: Directory,
     together: Together,
     pace: password::Pace,
+    sync: Option<sync::Sync>,
+    enumerate: bool,
 }
 
 impl LdapProvider {
@@ -100,6 +106,8 @@ impl LdapProvider {
             directory: Directory::new(config).map_err(|e| format!("provider {}: {e}", config.name))?,
             together: Together::default(),
             pace: password::Pace::default(),
+            sync: sync::Sync::new(config),
+            enumerate: config.enumerate,
         })
     }
 
@@ -221,6 +229,26 @@ impl Provider for LdapProvider {
 
     fn offline(&self) -> Option<Duration> {
         self.offline
+    }
+
+    fn replica(&self) -> Option<Duration> {
+        self.sync.as_ref().map(sync::Sync::bound)
+    }
+
+    async fn follow(&self, tell: mpsc::Sender<News>) {
+        if let Some(sync) = &self.sync {
+            self.keep_in_sync(sync, &tell).await;
+        }
+    }
+
+    fn tell_again(&self) {
+        if let Some(sync) = &self.sync {
+            sync.again();
+        }
+    }
+
+    fn is_enumerated(&self) -> bool {
+        self.enumerate
     }
 
     async fn find(&self, who: Who<'_>) -> Result<Option<Person>, Unavailable> {

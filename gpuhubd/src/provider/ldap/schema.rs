@@ -226,6 +226,11 @@ impl Schema {
         &self.people
     }
 
+    /// Any group through which somebody may be in one of ours.
+    pub(super) fn any_group(&self) -> &str {
+        &self.any_group
+    }
+
     /// The filter for a person; `None`: an id that nobody of this directory can have.
     pub(super) fn person_filter(&self, who: Who<'_>) -> Option<String> {
         Some(match who {
