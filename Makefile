@@ -76,6 +76,10 @@ bench-nss: prerequisites ## lookups, beside the peers (QUICK=1: a shorter one)
 	cargo build --locked --release --package gpuhub-common --example make_snapshot
 	tests/harness/run bench nss
 
+bench-pam: prerequisites ## logins, beside the peers (QUICK=1: a shorter one)
+	$(MAKE) deb
+	tests/harness/run bench pam
+
 lintian: $(deb) ## the distribution's opinion of the package
 	lintian --fail-on error,warning --info $(deb)
 
@@ -83,5 +87,5 @@ clean: ## remove what was built
 	cargo clean
 	rm -rf target/deb
 
-.PHONY: help prerequisites deb check fmt clippy link-law licences test unit demo bench-nss lintian clean FORCE
+.PHONY: help prerequisites deb check fmt clippy link-law licences test unit demo bench-nss bench-pam lintian clean FORCE
 FORCE:

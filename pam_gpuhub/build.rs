@@ -10,5 +10,8 @@ fn main() {
     // All symbols are bound when the module is loaded: a missing one is a load error that PAM
     // reports, not a crash in the midst of a login.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,now");
+    // Once loaded it stays: a program that logs many people in (JupyterHub) would load and bind it anew for each of
+    // them, by pam_start(3) and pam_end(3), and thread-local values of Rust would outlive their code.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
     println!("cargo::rerun-if-changed=build.rs");
 }

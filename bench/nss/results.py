@@ -1,12 +1,9 @@
 """What was measured, and how it is told: bench/results/nss.jsonl and the tables of bench/README.md."""
 
-import json
-import os
-import pathlib
 import statistics
-import time
 
-BENCH = pathlib.Path(__file__).resolve().parents[1]
+from told import machine, number, publish, table
+
 OPS = ("pwnam", "pwuid", "grnam", "grgid", "grouplist")
 SETS = ("hot", "names", "absent")
 COMMANDS = ("id, 50 groups", "ls -l, 1000 owners", "getent passwd", "true")
@@ -31,25 +28,12 @@ class Results:
         return statistics.median(self.rounds_of(system, case, metric, threads))
 
     def write(self) -> None:
-        results = BENCH / "results"
-        results.mkdir(exist_ok=True)
-        with open(results / "nss.jsonl", "w") as out:
-            for (system, case, threads, metric, unit), values in self.values.items():
-                line = {"bench": "nss", "system": system, "case": case, "threads": threads, "metric": metric,
-                        "unit": unit, "value": round(statistics.median(values), 1)}
-                out.write(json.dumps(line) + "\n")
-        readme = BENCH / "README.md"
-        text = readme.read_text()
-        begin, end = "<!-- bench-nss -->\n", "<!-- /bench-nss -->"
-        head, _, rest = text.partition(begin)
-        _, _, tail = rest.partition(end)
-        readme.write_text(head + begin + self.tables() + end + tail)
+        publish("nss", [{"system": system, "case": case, "threads": threads, "metric": metric, "unit": unit,
+                         "value": round(statistics.median(values), 1)}
+                        for (system, case, threads, metric, unit), values in self.values.items()], self.tables())
 
     def tables(self) -> str:
-        cpu = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
-        memory = int(open("/proc/meminfo").readline().split()[1]) // 1024
-        out = [f"{time.strftime('%Y-%m-%d')}; {cpu}, {os.cpu_count()} cores, {memory} MiB; Linux {os.uname().release}; "
-               f"load {os.getloadavg()[0]:.1f} at the end; {self.rounds} round(s).\n"]
+        out = [machine(self.rounds)]
         for set_ in SETS:
             rows = [[s.name, *(self.cell(s.name, f"{op}:{set_}") for op in OPS)] for s in self.systems if set_ in s.sets]
             out.append(f"**{set_}**, one thread, ns a call (times the floor):\n")
@@ -119,12 +103,3 @@ class Results:
 
 def is_change(case: str) -> bool:
     return case.startswith(("changed: ", "whole file: "))
-
-
-def number(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(row) + " |\n" for row in lines)

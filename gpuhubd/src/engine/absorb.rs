@@ -16,6 +16,17 @@ impl Engine {
     /// Makes what a provider says of somebody an entry: name bound to her key, ids given, all
     /// vetted, stored. What is refused is audited and never served.
     pub(super) async fn absorb(&self, person: &Person) -> Result<(Passwd, bool), Denied> {
+        let state = self.state()?;
+        if let Some(passwd) = self.as_before(person, &state)? {
+            return Ok((passwd, false));
+        }
+        let taken = self.absorb_anew(person).await?;
+        self.remember(person, state);
+        Ok(taken)
+    }
+
+    /// The same for whoever is not logging in, and whose directory is asked a few times an hour.
+    async fn absorb_anew(&self, person: &Person) -> Result<(Passwd, bool), Denied> {
         let name = person.name.as_str();
         let refused = |reason: &'static str, detail: String| {
             self.audit_refused(&person.provider, name, reason, Some(detail.clone()));
@@ -250,7 +261,7 @@ impl Engine {
     }
 
     pub(super) async fn take_in(&self, person: &Person) -> Result<Passwd, LookupError> {
-        match self.absorb(person).await {
+        match self.absorb_anew(person).await {
             Ok((passwd, changed)) => {
                 if changed {
                     self.publishing.publish().await;

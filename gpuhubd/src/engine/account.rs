@@ -1,7 +1,7 @@
 //! May she come in now, and her sessions: the PAM hooks after (or without) authentication.
 
 use super::directory::{LookupError, Resolved, internal};
-use super::{Asker, Engine, event_of};
+use super::{Asker, Caller, Engine, event_of};
 use crate::audit::Event;
 use crate::config::ServiceMode;
 use crate::model::{Denied, GroupClaim, Method, Person, Reason, Standing};
@@ -15,14 +15,14 @@ use std::time::Instant;
 
 impl Engine {
     /// pam_acct_mgmt(3): stateless, since JupyterHub asks on a new handle and a key login never
-    /// authenticated. Asks the directory now.
-    pub async fn account(&self, context: &Context) -> Verdict {
+    /// authenticated. Asks the directory now, unless a password login of this process asked it a moment ago.
+    pub async fn account(&self, caller: &Caller, context: &Context) -> Verdict {
         let mut event = by_key(Event::ok("account"), context);
         let outcome = match UserName::new(&context.user) {
             Ok(_) if self.rules.services.mode(&context.service) == ServiceMode::None => {
                 Err(Denied::because(Reason::NotAllowed, "[services] has \"none\" for this service"))
             }
-            Ok(name) => self.may_enter(&name, context, &mut event).await,
+            Ok(name) => self.may_enter(caller, &name, context, &mut event).await,
             Err(_) => Err(Reason::BadName.into()),
         };
         match outcome {
@@ -51,9 +51,19 @@ impl Engine {
         }
     }
 
-    async fn may_enter(&self, name: &UserName, context: &Context, event: &mut Event) -> Result<(), Denied> {
-        let resolved = match self.resolve(name, Asker::Login).await {
-            Ok(resolved) => resolved,
+    async fn may_enter(
+        &self,
+        caller: &Caller,
+        name: &UserName,
+        context: &Context,
+        event: &mut Event,
+    ) -> Result<(), Denied> {
+        let asked = match self.proven.take(caller, name.as_str()) {
+            Some(person) => Ok(person),
+            None => self.ask_for(name, event).await,
+        };
+        let person = match asked {
+            Ok(person) => person,
             Err(denied) => {
                 let Some(absentee) = self.absentee(name, &denied)? else { return Err(denied) };
                 event.backend = Some(absentee.known().provider.clone());
@@ -62,16 +72,6 @@ impl Engine {
                 event.detail = Some("the directory is away".into());
                 return Ok(());
             }
-        };
-        let person = match resolved {
-            Resolved::Known(_, person) => *person,
-            Resolved::AtProvider(provider, true) => {
-                event.backend = Some(provider.name().into());
-                let known = self.store.person(name.as_str()).map_err(internal)?.ok_or(Reason::UnknownUser)?;
-                self.as_last_seen(name, known).await?
-            }
-            // Nobody proved herself under this name yet: a key must not be the first proof.
-            Resolved::AtProvider(_, false) | Resolved::Nobody => return Err(Reason::UnknownUser.into()),
         };
         event.backend = Some(person.provider.clone());
         event.uid = self.store.person(name.as_str()).ok().flatten().map(|k| k.passwd.uid);
@@ -83,6 +83,19 @@ impl Engine {
         }
         self.remember_admission(&person, context);
         Ok(())
+    }
+
+    async fn ask_for(&self, name: &UserName, event: &mut Event) -> Result<Person, Denied> {
+        match self.resolve(name, Asker::Login).await? {
+            Resolved::Known(_, person) => Ok(*person),
+            Resolved::AtProvider(provider, true) => {
+                event.backend = Some(provider.name().into());
+                let known = self.store.person(name.as_str()).map_err(internal)?.ok_or(Reason::UnknownUser)?;
+                self.as_last_seen(name, known).await
+            }
+            // Nobody proved herself under this name yet: a key must not be the first proof.
+            Resolved::AtProvider(_, false) | Resolved::Nobody => Err(Reason::UnknownUser.into()),
+        }
     }
 
     /// Somebody whom only her own logins make known, as her last login left her.

@@ -97,7 +97,7 @@ impl Engine {
 
     async fn authenticate(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         context: &Context,
         dialog: &mut Dialog,
         trail: &mut Trail<'_>,
@@ -152,6 +152,10 @@ impl Engine {
         self.admit(&name, &proven, promised, context, trail).await?;
         self.remember_admission(proven.person(), context);
         self.remember_password(&proven, password);
+        // Of the broker's own store an answer a moment old would be a wrong one.
+        if self.provider(&proven.person().provider).is_some_and(|p| p.cache_ttl().is_some()) {
+            self.proven.remember(caller, proven.person(), proven.asked());
+        }
         Ok(())
     }
 
@@ -197,7 +201,7 @@ impl Engine {
     ) -> Result<Authenticated, Denied> {
         let name = person.name.as_str();
         if self.lockout.is_locked(name, Instant::now()) {
-            provider.verify_decoy(password).await;
+            provider.verify_decoy(name, password).await;
             return Err(Reason::TooManyTries.into());
         }
         self.lockout.failed(name, Instant::now());
@@ -220,7 +224,7 @@ impl Engine {
                 let decoy = self.providers.iter().rev().find(|p| p.method() == Method::Password);
                 // With the directory away there is nothing to imitate: everybody fails the same way.
                 if let Some(provider) = decoy.filter(|_| reason != Reason::BackendUnavailable) {
-                    provider.verify_decoy(&password).await;
+                    provider.verify_decoy(name, &password).await;
                 }
                 reason.into()
             }

@@ -2,10 +2,10 @@
 //!
 //! - [`directory`]: who is `alice`, who is 20001 (NSS); [`turns`]: who may ask for it;
 //!   [`absent`]: who was not there a moment ago; [`local`]: who is the machine's own
-//! - [`absorb`]: the one way an entry comes in
+//! - [`absorb`]: the one way an entry comes in; [`unchanged`]: who came in just so a moment ago
 //! - [`login`]: is this really alice (pam_authenticate)
 //! - [`offline`]: the same while her directory is away
-//! - [`account`]: may she come in now; her sessions (the other PAM hooks)
+//! - [`account`]: may she come in now; her sessions (the other PAM hooks); [`proven`]: who has just logged in
 //! - [`password`]: changing it (pam_chauthtok)
 //! - [`ssh_keys`]: by which keys she may be known
 //! - [`cache`]: what is known, and from when
@@ -28,6 +28,7 @@ mod login;
 mod offline;
 mod password;
 mod policy;
+mod proven;
 mod provisional;
 pub mod refresh;
 pub mod replica;
@@ -35,6 +36,7 @@ mod ssh_keys;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod unchanged;
 
 pub use directory::{GroupKey, LookupError, UserKey};
 pub use turns::Asker;
@@ -61,6 +63,8 @@ pub struct Caller {
     pub listener: Arc<str>,
     /// Effective uid of the peer (SO_PEERCRED), as this broker's user namespace sees it.
     pub uid: u32,
+    /// Its process, where this broker's PID namespace has it.
+    pub pid: Option<u32>,
 }
 
 /// What the engine needs from the configuration.
@@ -92,10 +96,14 @@ pub struct Engine {
     audit: Audit,
     lockout: lockout::Lockout,
     provisional: provisional::Provisional,
+    /// Who has just proved herself.
+    proven: proven::Proven,
     /// Names that nobody had a moment ago.
     absent: absent::Absent,
     local: local::Local,
     offline: Offline,
+    /// Who was taken in just so a moment ago.
+    unchanged: unchanged::Unchanged,
     /// Whose lookup may ask a directory.
     turns: turns::Turns,
     /// Refusals of entries that were audited already.
@@ -129,8 +137,10 @@ impl Engine {
             publishing,
             audit,
             provisional: provisional::Provisional::default(),
+            proven: proven::Proven::default(),
             absent: absent::Absent::default(),
             local: local::Local::default(),
+            unchanged: unchanged::Unchanged::default(),
             turns: turns::Turns::default(),
             refused: Mutex::default(),
             undecided: AtomicBool::new(false),

@@ -68,9 +68,16 @@ pub(super) fn person(provider: &str, name: &str, subject: &str, groups: &[(&str,
     }
 }
 
+fn nobody_s_process() -> Caller {
+    Caller { listener: "test".into(), uid: 0, pid: None }
+}
+
 async fn log_in(b: &Box_, name: &str) -> Code {
+    log_in_from(b, &nobody_s_process(), name).await
+}
+
+async fn log_in_from(b: &Box_, caller: &Caller, name: &str) -> Code {
     let (dialog, mut far) = Dialog::pair();
-    let caller = Caller { listener: "test".into(), uid: 0 };
     let context = Context { user: name.into(), service: "sshd".into(), ..Context::default() };
     let person = async {
         loop {
@@ -80,7 +87,7 @@ async fn log_in(b: &Box_, name: &str) -> Code {
             }
         }
     };
-    tokio::join!(b.engine.login(&caller, &context, dialog), person).1
+    tokio::join!(b.engine.login(caller, &context, dialog), person).1
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,9 +175,13 @@ async fn a_directory_that_is_another_one_under_the_old_name_knows_nobody() {
     dave.key.issuer = "the old sso".into();
     b.engine.absorb(&dave).await.unwrap();
     let context = Context { user: "dave".into(), service: "sshd".into(), ..Context::default() };
-    assert_eq!(b.engine.account(&context).await.code, Code::PermDenied, "a key is no proof any more");
+    assert_eq!(
+        b.engine.account(&nobody_s_process(), &context).await.code,
+        Code::PermDenied,
+        "a key is no proof any more"
+    );
     b.corp.people.lock().unwrap().push(person("corp", "dave", "1", &[]));
-    assert_eq!(b.engine.account(&context).await.code, Code::PermDenied, "nor is another dave she");
+    assert_eq!(b.engine.account(&nobody_s_process(), &context).await.code, Code::PermDenied, "nor is another dave she");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -220,7 +231,7 @@ async fn where_ids_come_from_in_order() {
     assert_eq!(b.engine.absorb(&bob).await.unwrap().0.uid, 20001);
     assert_eq!(source("bob"), Source::Directory);
     // The administrator.
-    let caller = Caller { listener: "test".into(), uid: 0 };
+    let caller = Caller { listener: "test".into(), uid: 0, pid: None };
     for (name, id, who) in
         [("nemo", 30001, person("corp", "nemo", "0", &[])), ("alice", 30002, alice), ("bob", 30003, bob)]
     {
@@ -274,7 +285,7 @@ async fn the_administrator_s_id_outranks_the_directory_s() {
     assert_eq!(b.engine.absorb(&alice).await.unwrap().0.uid, 20001);
     alice.uid = Some(20002.into());
     assert_eq!(b.engine.absorb(&alice).await.unwrap_err().reason, Reason::NoId, "an attribute does not move files");
-    let caller = Caller { listener: "test".into(), uid: 0 };
+    let caller = Caller { listener: "test".into(), uid: 0, pid: None };
     let set = IdmapCall::Set(NewId { kind: IdSpace::User, name: "alice".into(), id: 20003 });
     assert!(matches!(b.engine.idmap(&caller, set).await, IdmapReply::Changed(_)));
     let passwd = b.engine.absorb(&alice).await.unwrap().0;
@@ -313,7 +324,7 @@ async fn what_is_never_given_is_not_given_by_a_directory() {
 }
 
 fn set(kind: IdSpace, name: &str, id: u32) -> (Caller, IdmapCall) {
-    let caller = Caller { listener: "test".into(), uid: 0 };
+    let caller = Caller { listener: "test".into(), uid: 0, pid: None };
     (caller, IdmapCall::Set(NewId { kind, name: name.into(), id }))
 }
 
@@ -383,7 +394,7 @@ async fn a_claimed_primary_group_outlives_the_account_check() {
     b.engine.user(UserKey::Name("erin"), Asker::Login).await.unwrap();
     assert_eq!(log_in(&b, "erin").await, Code::Success);
     let context = Context { user: "erin".into(), service: "sshd".into(), ..Context::default() };
-    b.engine.account(&context).await;
+    b.engine.account(&nobody_s_process(), &context).await;
     assert_eq!(b.engine.user(UserKey::Name("erin"), Asker::Broker).await.unwrap().gid, 7000);
 }
 
@@ -454,7 +465,7 @@ async fn an_own_group_is_renumbered_and_renamed_with_its_person_alone() {
     let taken = GroupClaim { name: GroupName::new("frank").unwrap(), gid: Some(5000.into()) };
     b.engine.take_in_group("corp", &taken, vec![]).await.unwrap();
     let frank = b.engine.absorb(&person("corp", "frank", "2", &[])).await.unwrap().0;
-    let caller = Caller { listener: "test".into(), uid: 0 };
+    let caller = Caller { listener: "test".into(), uid: 0, pid: None };
     let moved = IdmapCall::Move(Rename { old: "frank".into(), new: "franca".into() });
     assert!(matches!(b.engine.idmap(&caller, moved).await, IdmapReply::Changed(_)));
     let franca = b.engine.absorb(&person("corp", "franca", "2", &[])).await.unwrap().0;
@@ -480,4 +491,69 @@ async fn an_own_group_is_renumbered_and_renamed_with_its_person_alone() {
     let dave = b.engine.absorb(&person("corp", "dave", "1", &[])).await.unwrap().0;
     assert_eq!((dave.uid, dave.gid), (70_200, 70_200));
     assert_eq!(b.engine.store.group("dave").unwrap().unwrap().group.gid, 70_200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_as_before_costs_no_write_and_any_change_is_noticed() {
+    let b = a_box("unchanged");
+    let store = &b.engine.store;
+    // What is kept of the machine's accounts depends on when they last changed: here they are at rest.
+    let local = b.engine.local.accounts().unwrap();
+    let settled = Arc::ptr_eq(&local, &b.engine.local.accounts().unwrap());
+    let alice = person("corp", "alice", "1", &[("ml", Some(5000))]);
+    let (passwd, changed) = b.engine.absorb(&alice).await.unwrap();
+    assert!(changed);
+    assert_eq!(b.engine.absorb(&alice).await.unwrap(), (passwd.clone(), false));
+    let state = b.engine.state().unwrap();
+    assert_eq!(b.engine.as_before(&alice, &state).unwrap().as_ref(), settled.then_some(&passwd));
+    // What the directory says.
+    let moved = person("corp", "alice", "1", &[("vision", Some(5001))]);
+    assert_eq!(b.engine.as_before(&moved, &state).unwrap(), None);
+    assert!(b.engine.absorb(&moved).await.unwrap().1);
+    assert_eq!(store.gids_of("alice").unwrap(), [5001]);
+    // What the administrator says.
+    b.engine.absorb(&moved).await.unwrap();
+    let caller = Caller { listener: "test".into(), uid: 0, pid: None };
+    let set = IdmapCall::Set(NewId { kind: IdSpace::User, name: "alice".into(), id: 70_300 });
+    assert!(matches!(b.engine.idmap(&caller, set).await, IdmapReply::Changed(_)));
+    assert_eq!(b.engine.as_before(&moved, &b.engine.state().unwrap()).unwrap(), None);
+    assert_eq!(b.engine.absorb(&moved).await.unwrap().0.uid, 70_300);
+    // She was gone in between.
+    b.engine.absorb(&moved).await.unwrap();
+    store.mark_gone("alice").unwrap();
+    assert!(b.engine.absorb(&moved).await.unwrap().1);
+    assert!(!store.person("alice").unwrap().unwrap().gone);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_password_the_same_process_is_asked_for_no_second_answer_of_the_directory() {
+    let b = a_box("proven");
+    let process = |pid| Caller { listener: "test".into(), uid: 0, pid };
+    let alice = || b.corp.people.lock().unwrap().push(person("corp", "alice", "1", &[]));
+    let account = async |pid, user: &str| {
+        let context = Context { user: user.into(), service: "sshd".into(), ..Context::default() };
+        b.engine.account(&process(pid), &context).await.code
+    };
+    // `false`: what she is is known without asking over a network, as of the builtin directory.
+    for (is_asked, pid, by, want) in [
+        (true, Some(7), Some(7), Code::Success),
+        (true, Some(7), Some(8), Code::PermDenied),
+        (true, None, None, Code::PermDenied),
+        (false, Some(7), Some(7), Code::PermDenied),
+    ] {
+        b.corp.forgetful.store(is_asked, std::sync::atomic::Ordering::Relaxed);
+        alice();
+        assert_eq!(log_in_from(&b, &process(pid), "alice").await, Code::Success);
+        b.corp.people.lock().unwrap().clear();
+        assert_eq!(account(by, "alice").await, want, "{is_asked} {pid:?} {by:?}");
+        assert_eq!(account(by, "alice").await, Code::PermDenied, "once");
+        let _ = b.engine.proven.take(&process(pid), "alice");
+    }
+    // The answer is a moment old at the most.
+    alice();
+    b.corp.forgetful.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(log_in_from(&b, &process(Some(7)), "alice").await, Code::Success);
+    b.corp.people.lock().unwrap().clear();
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    assert_eq!(account(Some(7), "alice").await, Code::PermDenied);
 }

@@ -190,7 +190,11 @@ impl Idmap {
         let given =
             |id, collided, group: Option<String>| Given { id, collided, names_group: group.is_some_and(|g| g == name) };
         let is_new = recorded.is_none();
-        let mut candidates = self.candidates(kind, name).filter(|(_, id)| !avoid(*id)).collect::<Vec<_>>();
+        // Each costs a hash: they are for whoever has no id yet.
+        let mut candidates = Vec::new();
+        if is_new && fixed.is_none() {
+            candidates.extend(self.candidates(kind, name).filter(|(_, id)| !avoid(*id)));
+        }
         let mut source = Source::Computed;
         if let Some(f) = fixed {
             (candidates, source) = (vec![(0, f.id)], f.source);

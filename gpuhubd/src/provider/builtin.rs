@@ -131,7 +131,7 @@ impl Provider for BuiltinProvider {
     async fn verify_password(&self, person: &Person, password: &Secret) -> Result<Authenticated, Denied> {
         let user = self.store.builtin_user(person.name.as_str()).map_err(|e| Denied::from(unavailable(e)))?;
         let Some(hash) = user.and_then(|u| u.hash) else {
-            self.verify_decoy(password).await;
+            self.verify_decoy(person.name.as_str(), password).await;
             return Err(Denied::because(Reason::WrongPassword, "no password is set"));
         };
         if self.hashes.matches(password, hash).await? {
@@ -141,7 +141,7 @@ impl Provider for BuiltinProvider {
         }
     }
 
-    async fn verify_decoy(&self, password: &Secret) {
+    async fn verify_decoy(&self, _name: &str, password: &Secret) {
         self.hashes.decoy(password).await;
     }
 

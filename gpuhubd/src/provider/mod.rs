@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use gpuhub_common::name::{GroupName, UserName};
 use gpuhub_common::secret::Secret;
 use news::News;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// A person whose proof was verified. Only a provider can make one, so no "success" leaves the
@@ -29,17 +29,28 @@ pub struct Authenticated {
     person: Person,
     method: Method,
     notice: Option<Notice>,
+    asked: Instant,
 }
 
 impl Authenticated {
     /// By whoever has just verified the proof.
     fn verified(person: Person, method: Method) -> Self {
-        Self { person, method, notice: None }
+        Self { person, method, notice: None, asked: Instant::now() }
     }
 
     /// And what she should know about it.
     fn with(self, notice: Option<Notice>) -> Self {
         Self { notice, ..self }
+    }
+
+    /// The directory was asked for her then.
+    fn asked_at(self, asked: Instant) -> Self {
+        Self { asked, ..self }
+    }
+
+    /// As of when all this is so.
+    pub fn asked(&self) -> Instant {
+        self.asked
     }
 
     /// Who.
@@ -168,8 +179,8 @@ pub trait Provider: Send + Sync {
         Err(Denied::because(crate::model::Reason::Internal, "no passwords here"))
     }
 
-    /// Does for nobody what [`Provider::verify_password`] does for somebody, in the same time.
-    async fn verify_decoy(&self, _password: &Secret) {}
+    /// Does for `name`, who is nobody, what [`Provider::verify_password`] does for somebody, in the same time.
+    async fn verify_decoy(&self, _name: &str, _password: &Secret) {}
 
     /// Lets the person prove herself at the provider (RFC 8628). The person is who the token
     /// says; a person that does not fit `name` is refused here.

@@ -22,6 +22,7 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -78,12 +79,13 @@ pub async fn serve(
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let uid = stream.peer_cred().map(|c| c.uid());
+                let Ok(peer) = stream.peer_cred() else { continue };
                 // Whoever has too many is dropped at once; his next attempt may find a place.
-                let Some(place) = uid.ok().and_then(|uid| places.take(uid)) else { continue };
+                let Some(place) = places.take(peer.uid()) else { continue };
+                let caller = Caller { listener: Arc::clone(&server.policy.label), uid: peer.uid(), pid: pid(&peer) };
                 let server = Arc::clone(&server);
                 // A connection that ends in an error has been answered by its end.
-                tokio::spawn(server.connection(stream, place));
+                tokio::spawn(server.connection(stream, caller, place));
             }
             // Out of file descriptors: those in use end some time.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -126,6 +128,11 @@ impl Drop for Place {
     }
 }
 
+/// A process of another PID namespace that ours does not contain has no number here.
+fn pid(peer: &UCred) -> Option<u32> {
+    peer.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0)
+}
+
 /// Ends the connection, without a word: to whoever breaks the protocol nothing is owed.
 #[derive(Debug)]
 struct Dropped;
@@ -140,8 +147,8 @@ struct Server {
 }
 
 impl Server {
-    async fn connection(self: Arc<Self>, stream: UnixStream, place: Place) -> Result<(), Dropped> {
-        let peer = match place.uid {
+    async fn connection(self: Arc<Self>, stream: UnixStream, caller: Caller, place: Place) -> Result<(), Dropped> {
+        let peer = match caller.uid {
             0 => Peer::Root,
             uid if self.policy.login_peers.contains(&uid) => Peer::LoginProgram,
             _ => Peer::Anyone,
@@ -154,12 +161,12 @@ impl Server {
             _ => false,
         };
         if is_lookup {
-            return self.answer_all(peer, place, frames, call).await;
+            return self.answer_all(peer, caller, place, frames, call).await;
         }
         let stream = frames.into_std().ok_or(Dropped)?;
         self.own.clone().spawn(async move {
             let frames = Frames::new(UnixStream::from_std(stream).map_err(|_| Dropped)?);
-            self.answer_all(peer, place, frames, call).await
+            self.answer_all(peer, caller, place, frames, call).await
         });
         Ok(())
     }
@@ -168,11 +175,11 @@ impl Server {
     async fn answer_all(
         self: Arc<Self>,
         peer: Peer,
-        place: Place,
+        caller: Caller,
+        _place: Place,
         mut frames: Frames,
         mut call: Call,
     ) -> Result<(), Dropped> {
-        let caller = Caller { listener: Arc::clone(&self.policy.label), uid: place.uid };
         loop {
             self.answer(call, &caller, peer, &mut frames).await?;
             call = next_call(&mut frames, peer).await?;
@@ -210,7 +217,7 @@ impl Server {
             }
             // Only ever inside a conversation; the rights table says so.
             Call::Answer(_) => return Err(Dropped),
-            Call::Account(context) => frames.send(&reply(Ok(Box::pin(engine.account(&context)).await))).await,
+            Call::Account(context) => frames.send(&reply(Ok(Box::pin(engine.account(caller, &context)).await))).await,
             Call::Establish(context) => frames.send(&reply(engine.establish(&context))).await,
             Call::OpenSession(context) => frames.send(&reply(engine.open_session(&context))).await,
             Call::CloseSession(close) => frames.send(&reply(engine.close_session(&close).map(|()| Nothing {}))).await,

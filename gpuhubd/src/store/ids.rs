@@ -111,7 +111,8 @@ impl Store {
     /// The name that an id was given to, retired or not.
     pub fn name_of_id(&self, kind: IdKind, id: u32) -> Result<Option<String>, StoreError> {
         self.with(|c| {
-            c.query_row("SELECT name FROM ids WHERE kind = ?1 AND id = ?2", params![kind.as_str(), id], |r| r.get(0))
+            c.prepare_cached("SELECT name FROM ids WHERE kind = ?1 AND id = ?2")?
+                .query_row(params![kind.as_str(), id], |r| r.get(0))
                 .optional()
         })
     }

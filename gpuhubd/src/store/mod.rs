@@ -21,7 +21,7 @@ pub use sessions::OpenSession;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::future::Future;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -32,6 +32,8 @@ pub type StoreError = rusqlite::Error;
 #[derive(Debug, Clone)]
 pub struct Store {
     connection: Arc<Mutex<Connection>>,
+    /// See [`Store::edits`].
+    edits: Arc<AtomicU64>,
     /// None: it lives in memory.
     path: Option<Arc<Path>>,
     /// There are transactions that a power cut would take back ([`in_bulk`]).
@@ -91,6 +93,7 @@ impl Store {
         served::track(&connection)?;
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
+            edits: Arc::default(),
             path,
             unsynced: Arc::default(),
             hidden: Arc::default(),
@@ -101,21 +104,38 @@ impl Store {
     fn with<T>(&self, f: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
         // A poisoned lock means that another task panicked between statements; SQLite rolled its
         // transaction back, so the connection is as good as before.
-        f(&self.connection.lock().unwrap_or_else(PoisonError::into_inner))
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = connection.total_changes();
+        let result = f(&connection);
+        self.count_edits(connection.total_changes() != before);
+        result
     }
 
     /// One transaction that takes the write lock at its start, so that what it read still holds
     /// when it writes.
     fn transaction<T>(&self, f: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.transaction_of(f, |_| true)
+    }
+
+    /// The same; of what it says to have done, `is_edit` says whether it counts.
+    fn transaction_of<T>(
+        &self,
+        f: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+        is_edit: impl FnOnce(&T) -> bool,
+    ) -> Result<T, StoreError> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        if IN_BULK.try_with(|()| ()).is_err() {
-            return commit(&mut connection, f);
-        }
-        self.unsynced.store(true, Ordering::Relaxed);
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-        let result = commit(&mut connection, f);
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        result
+        let before = connection.total_changes();
+        let result = if IN_BULK.try_with(|()| ()).is_err() {
+            commit(&mut connection, f)?
+        } else {
+            self.unsynced.store(true, Ordering::Relaxed);
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+            let result = commit(&mut connection, f);
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            result?
+        };
+        self.count_edits(connection.total_changes() != before && is_edit(&result));
+        Ok(result)
     }
 
     /// Brings what was written in bulk to the disk. SQLite syncs the whole log with each transaction that waits.
@@ -129,6 +149,18 @@ impl Store {
     /// The same, now.
     pub fn sync(&self) -> Result<(), StoreError> {
         self.transaction(|tx| self.sync_in(tx)).inspect_err(|_| self.unsynced.store(true, Ordering::Relaxed))
+    }
+
+    fn count_edits(&self, edited: bool) {
+        if edited {
+            self.edits.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Counts whatever was written since the start, but for when somebody was last seen and which sessions there are:
+    /// while it stands, the same questions have the same answers.
+    pub fn edits(&self) -> u64 {
+        self.edits.load(Ordering::SeqCst)
     }
 
     /// Counts every change that a reader of the snapshot could see.

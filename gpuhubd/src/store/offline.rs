@@ -2,7 +2,7 @@
 
 use super::{Store, StoreError};
 use crate::model::PersonKey;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
 use std::collections::BTreeMap;
 
 /// Somebody as she last came in.
@@ -47,7 +47,8 @@ impl Store {
         service: &str,
         now: i64,
     ) -> Result<(), StoreError> {
-        self.transaction(|tx| {
+        // When somebody was last let in is no edit (`Store::edits`), as it is none when she was last seen.
+        let write = |tx: &Transaction<'_>| {
             let known = tx.prepare_cached(ROW)?.query_row([name], remembered).optional()?.filter(|k| k.key == *key);
             let mut services = known.as_ref().map(|k| k.services.clone()).unwrap_or_default();
             services.insert(service.to_owned(), now);
@@ -71,7 +72,8 @@ impl Store {
                 ],
             )
             .map(|_| ())
-        })
+        };
+        self.transaction_of(write, |()| false)
     }
 
     /// Her password was right, and its hash is this; if she is remembered at all, as the same.

@@ -89,12 +89,11 @@ impl Store {
     /// The name that a key is bound to.
     pub fn name_of_key(&self, key: &PersonKey) -> Result<Option<String>, StoreError> {
         self.with(|c| {
-            c.query_row(
+            c.prepare_cached(
                 "SELECT name FROM people WHERE issuer = ?1 AND subject = ?2
                  UNION ALL SELECT name FROM bindings WHERE issuer = ?1 AND subject = ?2 LIMIT 1",
-                params![key.issuer, key.subject],
-                |r| r.get(0),
-            )
+            )?
+            .query_row(params![key.issuer, key.subject], |r| r.get(0))
             .optional()
         })
     }
@@ -102,12 +101,11 @@ impl Store {
     /// The key that a name is bound to.
     pub fn key_of(&self, name: &str) -> Result<Option<PersonKey>, StoreError> {
         self.with(|c| {
-            c.query_row(
+            c.prepare_cached(
                 "SELECT issuer, subject FROM people WHERE name = ?1
                  UNION ALL SELECT issuer, subject FROM bindings WHERE name = ?1 LIMIT 1",
-                [name],
-                |r| Ok(PersonKey { issuer: r.get(0)?, subject: r.get(1)? }),
-            )
+            )?
+            .query_row([name], |r| Ok(PersonKey { issuer: r.get(0)?, subject: r.get(1)? }))
             .optional()
         })
     }
@@ -126,41 +124,45 @@ impl Store {
 
     /// Writes what a provider has just said of somebody. Whether a reader could see a difference.
     pub fn put_person(&self, known: &KnownPerson, groups: &[Group]) -> Result<bool, StoreError> {
-        self.transaction(|tx| {
+        let write = |tx: &Transaction<'_>| {
             let name = &known.passwd.name;
-            let before = tx.query_row(&format!("{PERSON} WHERE name = ?1"), [name], person).optional()?;
+            let before =
+                tx.prepare_cached(&format!("{PERSON} WHERE name = ?1"))?.query_row([name], person).optional()?;
             let p = &known.passwd;
             // Another key under that name is refused here too, where nobody can come between.
-            let written = tx.execute(
+            let mut write = tx.prepare_cached(
                 "INSERT INTO people (provider, issuer, subject, name, uid, gid, gecos, home, shell, fetched_at, gone)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
                  ON CONFLICT (name) DO UPDATE SET provider = ?1, uid = ?5, gid = ?6, gecos = ?7, home = ?8,
                     shell = ?9, fetched_at = ?10, gone = ?11
                  WHERE issuer = ?2 AND subject = ?3",
-                params![
-                    known.provider,
-                    known.key.issuer,
-                    known.key.subject,
-                    name,
-                    p.uid,
-                    p.gid,
-                    p.gecos,
-                    p.home,
-                    p.shell,
-                    known.fetched_at,
-                    known.gone
-                ],
             )?;
+            let written = write.execute(params![
+                known.provider,
+                known.key.issuer,
+                known.key.subject,
+                name,
+                p.uid,
+                p.gid,
+                p.gecos,
+                p.home,
+                p.shell,
+                known.fetched_at,
+                known.gone
+            ])?;
             if written == 0 {
                 return Err(StoreError::QueryReturnedNoRows);
             }
+            let same_provider = before.as_ref().is_some_and(|b| b.provider == known.provider);
             let same_person = before.is_some_and(|b| b.passwd == known.passwd && b.gone == known.gone);
             let same_groups = !put_memberships(tx, &known.provider, name, groups)?;
             if !(same_person && same_groups) {
                 bump_generation(tx)?;
             }
-            Ok(!(same_person && same_groups))
-        })
+            let is_seen = !(same_person && same_groups);
+            Ok((is_seen, is_seen || !same_provider))
+        };
+        self.transaction_of(write, |(_, is_edit)| *is_edit).map(|(is_seen, _)| is_seen)
     }
 
     /// The provider no longer has her: she is served no more, her binding stays.
@@ -399,12 +401,12 @@ pub(super) fn group_where<P: rusqlite::Params>(
 /// Whether anything changed.
 fn put_memberships(tx: &Transaction<'_>, provider: &str, user: &str, groups: &[Group]) -> Result<bool, StoreError> {
     let mut changed = false;
+    let mut put = tx.prepare_cached(
+        "INSERT INTO groups (name, gid, provider, fetched_at) VALUES (?1, ?2, ?3, 0)
+         ON CONFLICT (name) DO UPDATE SET gid = ?2 WHERE gid <> ?2 AND provider = ?3",
+    )?;
     for g in groups {
-        changed |= tx.execute(
-            "INSERT INTO groups (name, gid, provider, fetched_at) VALUES (?1, ?2, ?3, 0)
-             ON CONFLICT (name) DO UPDATE SET gid = ?2 WHERE gid <> ?2 AND provider = ?3",
-            params![g.name, g.gid, provider],
-        )? > 0;
+        changed |= put.execute(params![g.name, g.gid, provider])? > 0;
     }
     let before: Vec<String> = tx
         .prepare_cached("SELECT DISTINCT grp FROM members WHERE user = ?1 ORDER BY grp")?
@@ -483,6 +485,29 @@ mod tests {
         assert_eq!(s.gids_of("alice").unwrap(), [7000]);
         assert!(s.mark_gone("alice").unwrap());
         assert!(s.person("alice").unwrap().unwrap().gone, "the binding stays");
+    }
+
+    #[test]
+    fn when_somebody_was_last_seen_is_no_edit() {
+        let s = Store::in_memory().unwrap();
+        let g = [group("ml", 7000, &["alice"])];
+        s.put_person(&known("alice", 5000), &g).unwrap();
+        let edits = s.edits();
+        s.put_person(&KnownPerson { fetched_at: 9, ..known("alice", 5000) }, &g).unwrap();
+        assert_eq!(s.person("alice").unwrap().unwrap().fetched_at, 9);
+        assert_eq!(s.edits(), edits);
+        s.put_person(&KnownPerson { provider: "sso".into(), ..known("alice", 5000) }, &g).unwrap();
+        assert!(s.edits() > edits, "another provider answers for her");
+        for edit in [
+            &(|| s.put_person(&known("alice", 5001), &g).map(|_| ())) as &dyn Fn() -> Result<(), StoreError>,
+            &|| s.put_person(&known("alice", 5001), &[group("ml", 7001, &["alice"])]).map(|_| ()),
+            &|| s.bind("bob", &PersonKey { issuer: "corp".into(), subject: "bob".into() }),
+            &|| s.mark_gone("alice").map(|_| ()),
+        ] {
+            let before = s.edits();
+            edit().unwrap();
+            assert!(s.edits() > before);
+        }
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Store {
     /// members' own entries named it, counts as absent: half a list of members would pass for
     /// the whole.
     pub fn changes(&self, names: &mut BTreeSet<Changed>, listing: &[String]) -> Result<Changes, StoreError> {
-        self.transaction(|tx| {
+        let read = |tx: &Transaction<'_>| {
             self.sync_in(tx)?;
             let mut rows = tx.prepare_cached("DELETE FROM temp.changed RETURNING kind, name")?;
             for row in rows.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get(1)?)))? {
@@ -103,7 +103,8 @@ impl Store {
                 }
             }
             Ok(changes)
-        })
+        };
+        self.transaction_of(read, |_| false)
     }
 
     /// Whose people and groups are found by name and id, and told by no enumeration. To be called once, before

@@ -1,7 +1,7 @@
 //! Open sessions, so that a close knows its opening even after a restart of the broker.
 
 use super::{Store, StoreError};
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 /// A session that is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,13 +39,14 @@ fn session(r: &Row<'_>) -> Result<OpenSession, StoreError> {
 impl Store {
     /// Records one.
     pub fn open_session(&self, s: &OpenSession) -> Result<(), StoreError> {
-        self.with(|c| {
-            c.execute(
+        let write = |tx: &Transaction<'_>| {
+            tx.execute(
                 "INSERT INTO sessions (id, user, uid, service, tty, source, opened_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 params![s.id, s.user, s.uid, s.service, s.tty, s.source, s.opened_at],
             )
             .map(|_| ())
-        })
+        };
+        self.transaction_of(write, |()| false)
     }
 
     /// Ends the session of this id, if it is hers; without an id, the newest of the same user,
@@ -57,7 +58,7 @@ impl Store {
         service: &str,
         tty: &str,
     ) -> Result<Option<OpenSession>, StoreError> {
-        self.transaction(|tx| {
+        let write = |tx: &Transaction<'_>| {
             let found = match id {
                 Some(id) => tx.query_row(&format!("{SESSION} WHERE id = ?1 AND user = ?2"), params![id, user], session),
                 None => tx.query_row(
@@ -71,7 +72,8 @@ impl Store {
                 tx.execute("DELETE FROM sessions WHERE id = ?1", [&s.id])?;
             }
             Ok(found)
-        })
+        };
+        self.transaction_of(write, |_| false)
     }
 
     /// How many are open.

@@ -9,6 +9,7 @@ use super::entry::Entry;
 use super::link::{Answer, Link, Query};
 use super::server::Server;
 use super::trouble::Trouble;
+use super::watch;
 use crate::config::LdapConfig;
 use crate::model::Unavailable;
 use rustls::ClientConfig;
@@ -107,8 +108,19 @@ impl Directory {
                     break;
                 }
             };
-            match link.search(query.clone(), self.timeout).await {
-                Ok(entries) => return Ok(entries),
+            let answer = link.search(query.clone(), self.timeout);
+            let answer = match self.servers.get(link.server).filter(|_| lane == Lane::Logins) {
+                Some(server) => tokio::select! {
+                    answer = answer => answer,
+                    () = server.silence() => Err(Trouble::Slow("search")),
+                },
+                None => answer.await,
+            };
+            match answer {
+                Ok(entries) => {
+                    self.heard(link.server);
+                    return Ok(entries);
+                }
                 Err(trouble) => {
                     whys.push(self.failed(link.server, &trouble));
                     if !trouble.is_of_the_server() {
@@ -129,6 +141,7 @@ impl Directory {
         };
         match link.bind(dn, password, self.timeout).await {
             Ok(answer) => {
+                self.heard(link.server);
                 self.keep_idle(link);
                 Ok(answer)
             }
@@ -280,8 +293,18 @@ impl Directory {
         let told = format!("{} {why}", self.url(index));
         if let Some(server) = self.servers.get(index) {
             server.is_down(slow, why);
+            if slow {
+                let (tls, connect_timeout, timeout) = (self.tls.clone(), self.connect_timeout, self.timeout);
+                watch::begin(server, &watch::Limits { tls, connect_timeout, timeout });
+            }
         }
         told
+    }
+
+    fn heard(&self, index: usize) {
+        if let Some(server) = self.servers.get(index) {
+            server.is_heard();
+        }
     }
 
     pub(super) fn url(&self, index: usize) -> &str {

@@ -8,7 +8,8 @@
 //! membership who is in which groups, and of whom a group is made
 //! aging      how old a password may be (pure)
 //! password   what an answer to a bind means (pure); ppolicy reads the control in it
-//! directory  over which connection: kept ones, failover, never a password twice; server
+//! recent     what a login has read a moment ago
+//! directory  over which connection: kept ones, failover, never a password twice; server; watch
 //! together   names of one moment in one search
 //! sync       the whole directory kept here: it tells what changes, or is asked again and again
 //! link       one connection, each operation in a task of its own with a deadline; trouble
@@ -30,11 +31,13 @@ mod membership;
 mod password;
 mod person;
 mod ppolicy;
+mod recent;
 mod schema;
 mod server;
 mod sync;
 mod together;
 mod trouble;
+mod watch;
 
 use super::news::News;
 use super::{Authenticated, Origin, Provider, Which, Who};
@@ -49,6 +52,7 @@ use gpuhub_common::secret::Secret;
 use ldap3::{Scope, dn_escape};
 use link::Query;
 use person::Found;
+use recent::{Read, Recent};
 use schema::{Members, Schema};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -80,6 +84,7 @@ pub struct LdapProvider {
     primary: membership::Primary,
     directory: Directory,
     together: Together,
+    recent: Recent,
     pace: password::Pace,
     sync: Option<sync::Sync>,
     enumerate: bool,
@@ -105,10 +110,16 @@ impl LdapProvider {
             primary: membership::Primary::default(),
             directory: Directory::new(config).map_err(|e| format!("provider {}: {e}", config.name))?,
             together: Together::default(),
+            recent: Recent::default(),
             pace: password::Pace::default(),
             sync: sync::Sync::new(config),
             enumerate: config.enumerate,
         })
+    }
+
+    async fn read(&self, name: &UserName) -> Result<Read, Unavailable> {
+        let at = Instant::now();
+        Ok(Read { at, found: self.lookup(name).await? })
     }
 
     /// Somebody with her groups, and her DN, for a login.
@@ -253,7 +264,12 @@ impl Provider for LdapProvider {
 
     async fn find(&self, who: Who<'_>) -> Result<Option<Person>, Unavailable> {
         match who {
-            Who::Name(name) => Ok(self.lookup(name).await?.map(|found| found.person)),
+            Who::Name(name) => {
+                let read = self.read(name).await?;
+                let person = read.found.as_ref().map(|found| found.person.clone());
+                self.recent.put(name, read);
+                Ok(person)
+            }
             // No login begins with a number.
             Who::Uid(..) => self.look_up(who).await,
         }
@@ -299,13 +315,19 @@ impl Provider for LdapProvider {
         self.access.judge(entry.map(|(entry, _)| entry), origin)
     }
 
-    /// Her entry is read again first: whom to bind as must not come from memory, where a DN may
-    /// meanwhile be another person's; and whether she is locked must be as of now.
+    /// Her entry is read again first, unless this login has just done so: whom to bind as must not come from memory,
+    /// where a DN may meanwhile be another person's; and whether she is locked must be as of now.
     async fn verify_password(&self, person: &Person, password: &Secret) -> Result<Authenticated, Denied> {
         if password.is_empty() {
             return Err(Reason::EmptyPassword.into());
         }
-        let Some(found) = self.lookup(&person.name).await? else {
+        let just_read = self.recent.take(person.name.as_str());
+        let read = match just_read.filter(|read| read.found.as_ref().is_some_and(|found| found.person == *person)) {
+            Some(read) => read,
+            None => self.read(&person.name).await?,
+        };
+        let asked = read.at;
+        let Some(found) = read.found else {
             self.bind_nobody(password).await;
             return Err(Denied::because(Reason::UnknownUser, "her entry has gone"));
         };
@@ -339,16 +361,17 @@ impl Provider for LdapProvider {
             Standing::Locked | Standing::Active => {
                 let aging = found.aging.verdict(person::today(now_s()))?;
                 let person = Person { standing: Standing::Active, ..found.person };
-                Ok(Authenticated::verified(person, Method::Password).with(notice.or(aging)))
+                Ok(Authenticated::verified(person, Method::Password).with(notice.or(aging)).asked_at(asked))
             }
         }
     }
 
-    async fn verify_decoy(&self, password: &Secret) {
+    async fn verify_decoy(&self, name: &str, password: &Secret) {
         if password.is_empty() {
             return;
         }
-        if let Ok(nobody) = UserName::new(&nobody()) {
+        let has_just_read = self.recent.take(name).is_some();
+        if let (false, Ok(nobody)) = (has_just_read, UserName::new(&nobody())) {
             if self.lookup(&nobody).await.is_err() {
                 return;
             }

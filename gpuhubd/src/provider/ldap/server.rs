@@ -1,8 +1,9 @@
 //! One server: its address (RFC 4516 as far as an address goes), and a short memory of its
 //! having been down.
 
+use super::trouble::Ended;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// A server that failed is asked after the others for so long.
@@ -11,6 +12,10 @@ const SHUNNED: Duration = Duration::from_secs(10);
 /// A server that made somebody wait is not asked at all for so long, even if there is no other:
 /// the next ones fail at once instead of waiting too.
 const RESTED: Duration = Duration::from_secs(1);
+
+/// A server that has said nothing to anybody for so long hangs, as far as a login is concerned: the search that it
+/// begins with is a small one. One that is merely busy answers somebody meanwhile.
+const SILENCE: Duration = Duration::from_millis(2500);
 
 /// Where a server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,21 +51,41 @@ pub(super) struct Server {
     pub(super) url: String,
     /// The same, taken apart.
     pub(super) place: Place,
-    down: Mutex<Option<Down>>,
+    pub(super) memory: Arc<Memory>,
 }
 
-#[derive(Debug, Clone)]
+/// What is known of how it does.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    down: Mutex<Option<Down>>,
+    heard: Mutex<Option<Instant>>,
+}
+
+#[derive(Debug)]
 struct Down {
     since: Instant,
     slow: bool,
     why: String,
+    watch: Option<Ended<()>>,
+}
+
+impl Down {
+    /// Whether somebody asks it again and again, so that nobody else need ([`super::watch`]).
+    fn is_watched(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| !watch.0.is_finished())
+    }
 }
 
 impl Server {
     /// Parses a url. `start_tls` is for `ldap://` alone.
     pub(super) fn new(url: &str, start_tls: bool) -> Result<Self, String> {
         let place = parse(url, start_tls).map_err(|why| format!("the url {url} {why}"))?;
-        Ok(Self { url: url.to_owned(), place, down: Mutex::new(None) })
+        Ok(Self { url: url.to_owned(), place, memory: Arc::default() })
+    }
+
+    /// The same, of which nothing is known.
+    pub(super) fn without_memory(&self) -> Self {
+        Self { url: self.url.clone(), place: self.place.clone(), memory: Arc::default() }
     }
 
     /// Whether nobody else can read what is sent to it.
@@ -73,21 +98,42 @@ impl Server {
 
     /// Remembers that it failed.
     pub(super) fn is_down(&self, slow: bool, why: String) {
-        *self.memory() = Some(Down { since: Instant::now(), slow, why });
+        let mut down = self.memory.down();
+        // Whoever watches it knows better.
+        if !down.as_ref().is_some_and(Down::is_watched) {
+            *down = Some(Down { since: Instant::now(), slow, why, watch: None });
+        }
     }
 
     /// Remembers that it works.
     pub(super) fn is_up(&self) {
-        *self.memory() = None;
+        self.memory.is_up();
+    }
+
+    /// Remembers that it has answered something just now, whatever it was.
+    pub(super) fn is_heard(&self) {
+        *self.memory.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Returns when from now on it has answered nothing to anybody for [`SILENCE`].
+    pub(super) async fn silence(&self) {
+        let mut since = Instant::now();
+        loop {
+            tokio::time::sleep_until((since + SILENCE).into()).await;
+            match *self.memory.heard.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(heard) if heard > since => since = heard,
+                _ => return,
+            }
+        }
     }
 
     /// In which order the servers are asked now; the error says why none is.
     pub(super) fn order(servers: &[Server], now: Instant) -> Result<Vec<usize>, String> {
         let (mut up, mut shunned, mut whys) = (Vec::new(), Vec::new(), Vec::new());
         for (index, server) in servers.iter().enumerate() {
-            match server.memory().as_ref().filter(|d| now.duration_since(d.since) < SHUNNED) {
+            match server.memory.down().as_ref().filter(|d| d.is_watched() || now.duration_since(d.since) < SHUNNED) {
                 None => up.push(index),
-                Some(down) if down.slow && now.duration_since(down.since) < RESTED => {
+                Some(down) if down.is_watched() || down.slow && now.duration_since(down.since) < RESTED => {
                     whys.push(format!("{} {} a moment ago", server.url, down.why));
                 }
                 Some(_) => shunned.push(index),
@@ -96,8 +142,26 @@ impl Server {
         up.extend(shunned);
         if up.is_empty() { Err(whys.join("; ")) } else { Ok(up) }
     }
+}
 
-    fn memory(&self) -> std::sync::MutexGuard<'_, Option<Down>> {
+impl Memory {
+    pub(super) fn is_up(&self) {
+        *self.down() = None;
+    }
+
+    /// It hangs no more: there is no server.
+    pub(super) fn is_gone(&self, why: String) {
+        *self.down() = Some(Down { since: Instant::now(), slow: false, why, watch: None });
+    }
+
+    /// Has it watched by the task that `start` starts, if it is one that hangs and is not watched yet.
+    pub(super) fn watch(self: &Arc<Self>, start: impl FnOnce(Weak<Self>) -> Ended<()>) {
+        if let Some(down) = self.down().as_mut().filter(|down| down.slow && !down.is_watched()) {
+            down.watch = Some(start(Arc::downgrade(self)));
+        }
+    }
+
+    fn down(&self) -> std::sync::MutexGuard<'_, Option<Down>> {
         self.down.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -220,5 +284,40 @@ mod tests {
         servers[1].is_up();
         assert_eq!(Server::order(&servers, later(2)), Ok(vec![1, 0]));
         assert_eq!(Server::order(&servers, later(12)), Ok(vec![0, 1]));
+    }
+
+    #[tokio::test]
+    async fn silence_begins_anew_with_every_answer() {
+        let server = Server::new("ldap://a", false).unwrap();
+        server.is_heard();
+        let start = Instant::now();
+        let answer = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            server.is_heard();
+        };
+        tokio::join!(server.silence(), answer);
+        assert!(start.elapsed() >= SILENCE + Duration::from_millis(500), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn what_is_watched_is_asked_by_nobody_else() {
+        let servers = ["ldap://a"].map(|u| Server::new(u, false).unwrap());
+        let memory = &servers[0].memory;
+        let hangs = |_: Weak<Memory>| Ended(tokio::spawn(std::future::pending()));
+        memory.watch(hangs);
+        assert_eq!(Server::order(&servers, Instant::now()), Ok(vec![0]), "nobody has waited for it");
+        servers[0].is_down(true, "hung".into());
+        memory.watch(hangs);
+        let much_later = Instant::now() + SHUNNED * 2;
+        assert!(Server::order(&servers, much_later).is_err());
+        servers[0].is_down(false, "an old connection ended".into());
+        assert!(Server::order(&servers, much_later).is_err());
+        memory.is_gone("refused".into());
+        assert_eq!(Server::order(&servers, Instant::now()), Ok(vec![0]));
+        // A watch that has ended in another way does not keep it away for good.
+        servers[0].is_down(true, "hung".into());
+        memory.watch(|_| Ended(tokio::spawn(async {})));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(Server::order(&servers, Instant::now() + RESTED), Ok(vec![0]));
     }
 }

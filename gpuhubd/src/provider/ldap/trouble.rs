@@ -105,6 +105,7 @@ pub(super) async fn contain<T: Send + 'static>(
 }
 
 /// A task that ends with its owner.
+#[derive(Debug)]
 pub(super) struct Ended<T>(pub(super) JoinHandle<T>);
 
 impl<T> Drop for Ended<T> {

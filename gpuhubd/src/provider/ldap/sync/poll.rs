@@ -78,7 +78,7 @@ impl LdapProvider {
             let attributes = with_stamp(&search.attributes, &self.schema.key.name);
             Search { filter: later.unwrap_or_else(|| search.filter.clone()), attributes, ..search.clone() }
         };
-        self.list(link, searches, changed, |n, kind, entry| self.read(kept, n, kind, entry, since)).await
+        self.list(link, searches, changed, |n, kind, entry| self.read_in(kept, n, kind, entry, since)).await
     }
 
     /// Looks who is there, and reads whoever has changed without having been seen to.
@@ -98,7 +98,7 @@ impl LdapProvider {
             let mut seen = vec![HashSet::new(); searches.len()];
             self.list(link, searches, all, |n, kind, entry| {
                 seen.get_mut(n).map(|seen| seen.insert(self.id(entry)));
-                self.read(kept, n, kind, entry, since);
+                self.read_in(kept, n, kind, entry, since);
             })
             .await?;
             lose(kept, searches, &seen);
@@ -122,7 +122,7 @@ impl LdapProvider {
         Ok(())
     }
 
-    fn read(&self, kept: &mut Kept, n: usize, kind: Kind, entry: &Entry, since: &mut [String]) {
+    fn read_in(&self, kept: &mut Kept, n: usize, kind: Kind, entry: &Entry, since: &mut [String]) {
         let stamp = entry.one(STAMP_KEY).unwrap_or_default();
         if let Some(since) = since.get_mut(n).filter(|since| since.as_str() < stamp) {
             stamp.clone_into(since);
