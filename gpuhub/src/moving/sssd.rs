@@ -27,6 +27,8 @@ pub struct Domain<'a> {
     pub own: &'a Settings,
     /// `[nss]`, which has some options for all domains.
     pub nss: &'a Settings,
+    /// `[pam]`, too.
+    pub pam: &'a Settings,
     /// The file, as it was named.
     pub file: &'a str,
     /// `ldap`, `ad` or `ipa`.
@@ -62,7 +64,7 @@ pub fn translate(file: &str, text: &str) -> Translation {
     let (sssd, nss, pam) = (of("sssd"), of("nss"), of("pam"));
     let mut rules = Vec::new();
     for section in active(&mut t, &sections, sssd) {
-        domain(&mut t, section, nss, file, &mut rules);
+        domain(&mut t, section, (nss, pam), file, &mut rules);
     }
     sssd_access::together(&mut t, rules);
     if let Some(setting) = sssd.take("services") {
@@ -135,7 +137,13 @@ fn active<'s>(t: &mut Translation, sections: &'s [Section], sssd: &Settings) -> 
     served
 }
 
-fn domain(t: &mut Translation, section: &Section, nss: &Settings, file: &str, rules: &mut Vec<DomainRules>) {
+fn domain(
+    t: &mut Translation,
+    section: &Section,
+    (nss, pam): (&Settings, &Settings),
+    file: &str,
+    rules: &mut Vec<DomainRules>,
+) {
     let own = &section.settings;
     let name = section.name.get("domain/".len()..).unwrap_or_default();
     let kind = match own.take("id_provider") {
@@ -173,7 +181,7 @@ fn domain(t: &mut Translation, section: &Section, nss: &Settings, file: &str, ru
     // Active Directory, whatever it is called: nobody else's people are users.
     let is_ad = own.peek("ldap_user_object_class").is_some_and(|setting| setting.value.eq_ignore_ascii_case("user"));
     let ours = if is_ad { AD } else { theirs };
-    let d = Domain { name, own, nss, file, kind: &kind, line: section.line, theirs, schema: ours };
+    let d = Domain { name, own, nss, pam, file, kind: &kind, line: section.line, theirs, schema: ours };
     let mut p = Provider::new(name);
     p.table.set("schema", SCHEMAS.get(ours).copied().unwrap_or_default());
     if ours == AD {
@@ -374,6 +382,15 @@ fn times(t: &mut Translation, d: &Domain<'_>, p: &mut Provider) {
     }
     if d.own.take("cache_credentials").and_then(|setting| flag(t, setting)) == Some(true) {
         p.table.set("offline_passwords", true);
+        match d.pam.take("offline_credentials_expiration").map(|setting| (setting, setting.value.parse::<u32>())) {
+            None | Some((_, Ok(0))) => {
+                p.table.comment("offline_passwords", "For a week (offline_max_age); sssd has no limit.");
+            }
+            Some((_, Ok(days))) => p.table.set("offline_max_age", format!("{days}d")),
+            Some((setting, Err(_))) => {
+                t.remark(setting.line, &setting.name, "it is no number of days", "Set offline_max_age.");
+            }
+        }
     }
 }
 

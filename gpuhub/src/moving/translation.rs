@@ -186,6 +186,7 @@ const PROVIDER_KEYS: &[&str] = &[
     "sync",
     "enumerate",
     "offline_passwords",
+    "offline_max_age",
 ];
 
 impl Provider {
