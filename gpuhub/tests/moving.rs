@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test file
 
 use gpuhubd::config::Config;
+use rcgen::{CertificateParams, KeyPair};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -41,14 +42,16 @@ fn fixtures(program: &str) -> Vec<PathBuf> {
 /// The configuration with files that are there: the broker reads them.
 fn takes(program: &str, name: &str, toml: &str) -> Result<Config, String> {
     let dir = scratch(&format!("takes-{program}-{name}"));
-    let certificate = std::fs::read_to_string(format!("{FIXTURES}/ca.pem")).unwrap();
-    for (file, content) in [("ca.pem", certificate.as_str()), ("secret", "x\n")] {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["gpu1".into()]).unwrap().self_signed(&key).unwrap();
+    for (file, content) in [("ca.pem", certificate.pem()), ("key.pem", key.serialize_pem()), ("secret", "x\n".into())] {
         std::fs::write(dir.join(file), content).unwrap();
         std::fs::set_permissions(dir.join(file), std::fs::Permissions::from_mode(0o600)).unwrap();
     }
     let there = |line: &str| {
         let file = match line.split_once(" = ").map_or("", |(key, _)| key) {
-            "ca_file" | "client_cert_file" | "client_key_file" => "/ca.pem",
+            "ca_file" | "client_cert_file" => "/ca.pem",
+            "client_key_file" => "/key.pem",
             "bind_password_file" => "/secret",
             "ca_dir" => "",
             _ => return line.to_owned(),
