@@ -112,11 +112,13 @@ fn addresses(t: &mut Translation, s: &Settings, p: &mut Provider) {
         }
     }
     match by_dns {
-        Some((setting, ..)) if !urls.is_empty() => {
-            let why = "servers that are named and servers of the DNS cannot be mixed";
-            t.remark(setting.line, "uri", why, "Set srv_domain instead of urls, if the DNS is to be asked.");
+        Some((setting, ..)) if !urls.is_empty() => p.without_dns(t, setting.line, "uri"),
+        Some((setting, domain, is_tls)) => {
+            let domain = (!domain.is_empty()).then(|| domain.to_owned());
+            let scheme = if is_tls || always { "ldaps" } else { "ldap" };
+            urls.push(p.instead_of_dns(t, setting.line, "uri", domain, scheme));
+            plain = plain.or(Some(setting).filter(|_| scheme == "ldap"));
         }
-        Some((setting, domain, is_tls)) => discovery(t, p, setting, domain, is_tls || always, start, &mut plain),
         None => {}
     }
     if urls.is_empty() && by_dns.is_none() {
@@ -139,35 +141,6 @@ fn addresses(t: &mut Translation, s: &Settings, p: &mut Provider) {
             );
         }
         None => {}
-    }
-}
-
-fn discovery<'s>(
-    t: &mut Translation,
-    p: &mut Provider,
-    setting: &'s Setting,
-    domain: &str,
-    is_tls: bool,
-    start: bool,
-    plain: &mut Option<&'s Setting>,
-) {
-    use super::toml::Value;
-    let known = match p.table.get("base") {
-        Some(Value::Text(base)) => servers::domain_of(base),
-        _ => None,
-    };
-    if domain.is_empty() {
-        let why = "the domain that is asked for servers is that of the machine's name";
-        t.remark(setting.line, "uri", why, "See whether srv_domain is that domain.");
-    }
-    let known = known.unwrap_or_else(|| "example.org".into());
-    p.table.set("srv_domain", if domain.is_empty() { known } else { domain.to_owned() });
-    if is_tls {
-        let why = "servers of the DNS are spoken to by StartTLS on the ports that it names, not by LDAPS";
-        t.remark(setting.line, "uri", why, "Write them as urls, if they have LDAPS alone.");
-        p.table.set("start_tls", true);
-    } else if start || plain.is_none() {
-        *plain = Some(setting);
     }
 }
 

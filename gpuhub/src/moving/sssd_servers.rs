@@ -4,7 +4,6 @@ use super::filter::Filter;
 use super::servers::{self, Scheme};
 use super::source::{self, Setting};
 use super::sssd::{COMMAND, Domain, flag};
-use super::toml::Value;
 use super::translation::{Provider, Translation};
 
 pub fn addresses(t: &mut Translation, d: &Domain<'_>, p: &mut Provider) {
@@ -37,23 +36,19 @@ pub fn addresses(t: &mut Translation, d: &Domain<'_>, p: &mut Provider) {
     }
     let line = by_dns.map_or(d.line, |setting| setting.line);
     match (urls.is_empty(), by_dns) {
-        (false, Some(setting)) => {
-            t.remark(
-                setting.line,
-                &setting.name,
-                "servers that are named and servers of the DNS cannot be mixed",
-                "Set srv_domain instead of urls, if the DNS is to be asked.",
-            );
-        }
+        (false, Some(setting)) => p.without_dns(t, setting.line, &setting.name),
         (true, _) => {
-            discovery(t, d, p, line);
-            plain = true;
+            let named = ["dns_discovery_domain", "ad_domain", "ipa_domain"];
+            let named = named.into_iter().find_map(|option| d.own.take(option)).map(|setting| setting.value.clone());
+            let domain = named.or_else(|| servers::is_domain(d.name).then(|| d.name.to_owned()));
+            let scheme = if d.kind == "ldap" { "ldap" } else { "ldaps" };
+            let option = by_dns.map_or(first, |setting| setting.name.as_str());
+            urls.push(p.instead_of_dns(t, line, option, domain, scheme));
+            plain = scheme == "ldap";
         }
         (false, None) => {}
     }
-    if !urls.is_empty() {
-        p.table.set("urls", urls);
-    }
+    p.table.set("urls", urls);
     let asked = d.own.take("ldap_id_use_start_tls").and_then(|setting| flag(t, setting));
     if plain {
         p.table.set("start_tls", true);
@@ -61,22 +56,6 @@ pub fn addresses(t: &mut Translation, d: &Domain<'_>, p: &mut Provider) {
             p.table.comment("start_tls", "sssd searches without TLS here, and has it for passwords; gpuhub for both.");
         }
     }
-}
-
-/// Servers that the DNS knows, by ldap:// and StartTLS.
-fn discovery(t: &mut Translation, d: &Domain<'_>, p: &mut Provider, line: usize) {
-    let named = ["dns_discovery_domain", "ad_domain", "ipa_domain"].into_iter().find_map(|option| d.own.take(option));
-    let base = match p.table.get("base") {
-        Some(Value::Text(base)) => servers::domain_of(base),
-        _ => None,
-    };
-    let domain = named.map(|setting| setting.value.clone());
-    let domain = domain.or_else(|| servers::is_domain(d.name).then(|| d.name.to_owned())).or(base);
-    if named.is_none() {
-        let why = "which servers there are is asked of the DNS, in the domain of the machine's name";
-        t.remark(line, &format!("[domain/{}] servers", d.name), why, "See whether srv_domain is that domain.");
-    }
-    p.table.set("srv_domain", domain.unwrap_or_else(|| "example.org".into()));
 }
 
 pub fn bases(t: &mut Translation, d: &Domain<'_>, p: &mut Provider) {

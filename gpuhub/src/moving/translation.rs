@@ -4,6 +4,7 @@
 //! its provider lets nobody in until somebody has looked at it ([`Translation::shut`]).
 
 use super::filter::{Filter, NOBODY};
+use super::servers;
 use super::source::Setting;
 use super::toml::{Table, Value, as_comment};
 use crate::outcome::plain;
@@ -155,7 +156,6 @@ const PROVIDER_KEYS: &[&str] = &[
     "name",
     "kind",
     "urls",
-    "srv_domain",
     "start_tls",
     "allow_plaintext",
     "ca_file",
@@ -214,6 +214,31 @@ impl Provider {
             (Some(last), false) => self.table.set(key, [bases, vec![last]].concat()),
             (None, _) => {}
         }
+    }
+
+    /// A server in the place of those that the DNS would name, in the domain or in that of the base.
+    pub fn instead_of_dns(
+        &mut self,
+        t: &mut Translation,
+        line: usize,
+        option: &str,
+        domain: Option<String>,
+        scheme: &str,
+    ) -> String {
+        let base = match self.table.get("base") {
+            Some(Value::Text(base)) => servers::domain_of(base),
+            _ => None,
+        };
+        let domain = domain.or(base).unwrap_or_else(|| "example.org".into());
+        let instead = format!("Write as urls what `dig +short SRV _ldap._tcp.{domain}` shows.");
+        t.remark(line, option, "gpuhub does not ask the DNS which servers there are", instead);
+        format!("{scheme}://ldap.{domain}")
+    }
+
+    /// Servers that are named, beside those that the DNS would.
+    pub fn without_dns(&mut self, t: &mut Translation, line: usize, option: &str) {
+        let why = "gpuhub does not ask the DNS which servers there are; those that are named are kept";
+        t.remark(line, option, why, "Write the others into urls, too.");
     }
 
     /// What belongs together: a certificate and its key, and who is known by them alone. `settings`: where those are
