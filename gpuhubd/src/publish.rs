@@ -143,9 +143,13 @@ impl Task {
     fn publish(&mut self, asking: Vec<oneshot::Sender<bool>>) {
         // SQLite and fsync(2) take their time; the other tasks move to another thread meanwhile.
         if tokio::task::block_in_place(|| self.change()) {
-            asking.into_iter().for_each(|a| _ = a.send(true));
-            if self.publisher.current().is_none_or(|p| p.is_tight() || p.complete() != self.whole.complete()) {
+            let is_old = self.publisher.current().is_none_or(|p| p.is_tight() || p.complete() != self.whole.complete());
+            // Before anybody is told that it is published.
+            if is_old {
                 self.vouch();
+            }
+            asking.into_iter().for_each(|a| _ = a.send(true));
+            if is_old {
                 self.rewrite(false);
             }
         } else {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests
 
 mod access;
+mod faults;
 mod policy;
 #[path = "../slapd/mod.rs"]
 mod slapd;
