@@ -9,13 +9,15 @@
 //! aging      how old a password may be (pure)
 //! password   what an answer to a bind means (pure); ppolicy reads the control in it
 //! directory  over which connection: kept ones, failover, never a password twice; server
+//! srv        which servers there are, by DNS too
 //! together   names of one moment in one search
 //! link       one connection, each operation in a task of its own with a deadline; trouble
 //! check      what the doctor tries
 //! ```
 //!
 //! A lookup takes at most `timeout` on a connection that hangs, and then for each other server
-//! `connect_timeout` and `timeout`. Passwords are wiped on our side; the LDAP library's own
+//! `connect_timeout` and `timeout`; and one more `connect_timeout` where only DNS can know
+//! another. Passwords are wiped on our side; the LDAP library's own
 //! encoding of a bind is not.
 
 mod access;
@@ -31,6 +33,7 @@ mod person;
 mod ppolicy;
 mod schema;
 mod server;
+mod srv;
 mod together;
 mod trouble;
 

@@ -2,7 +2,7 @@
 //! having been down.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A server that failed is asked after the others for so long.
@@ -39,10 +39,10 @@ pub(super) enum Security {
     Ldaps,
 }
 
-/// A configured server.
+/// A server that is configured, or that DNS names.
 #[derive(Debug)]
 pub(super) struct Server {
-    /// The url as written.
+    /// The url as written, or as it would be.
     pub(super) url: String,
     /// The same, taken apart.
     pub(super) place: Place,
@@ -82,15 +82,15 @@ impl Server {
     }
 
     /// In which order the servers are asked now; the error says why none is.
-    pub(super) fn order(servers: &[Server], now: Instant) -> Result<Vec<usize>, String> {
+    pub(super) fn order(servers: &[Arc<Server>], now: Instant) -> Result<Vec<Arc<Server>>, String> {
         let (mut up, mut shunned, mut whys) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, server) in servers.iter().enumerate() {
+        for server in servers {
             match server.memory().as_ref().filter(|d| now.duration_since(d.since) < SHUNNED) {
-                None => up.push(index),
+                None => up.push(server.clone()),
                 Some(down) if down.slow && now.duration_since(down.since) < RESTED => {
                     whys.push(format!("{} {} a moment ago", server.url, down.why));
                 }
-                Some(_) => shunned.push(index),
+                Some(_) => shunned.push(server.clone()),
             }
         }
         up.extend(shunned);
@@ -205,20 +205,25 @@ mod tests {
 
     #[test]
     fn a_dead_server_is_asked_last_and_a_hung_one_not_at_all() {
-        let servers = ["ldap://a", "ldap://b"].map(|u| Server::new(u, false).unwrap());
+        let servers = ["ldap://a", "ldap://b"].map(|u| Arc::new(Server::new(u, false).unwrap()));
+        let order = |now| {
+            let order = Server::order(&servers, now)?;
+            let index = |one| servers.iter().position(|server| Arc::ptr_eq(server, one)).unwrap();
+            Ok::<Vec<_>, String>(order.iter().map(index).collect())
+        };
         let now = Instant::now();
         let later = |s| now + Duration::from_secs(s);
-        assert_eq!(Server::order(&servers, now), Ok(vec![0, 1]));
+        assert_eq!(order(now), Ok(vec![0, 1]));
         servers[0].is_down(false, "refused".into());
-        assert_eq!(Server::order(&servers, now), Ok(vec![1, 0]));
+        assert_eq!(order(now), Ok(vec![1, 0]));
         servers[0].is_down(true, "hung".into());
-        assert_eq!(Server::order(&servers, now), Ok(vec![1]));
+        assert_eq!(order(now), Ok(vec![1]));
         servers[1].is_down(true, "hung too".into());
-        let why = Server::order(&servers, Instant::now()).unwrap_err();
+        let why = order(Instant::now()).unwrap_err();
         assert_eq!(why, "ldap://a hung a moment ago; ldap://b hung too a moment ago");
-        assert_eq!(Server::order(&servers, later(2)), Ok(vec![0, 1]));
+        assert_eq!(order(later(2)), Ok(vec![0, 1]));
         servers[1].is_up();
-        assert_eq!(Server::order(&servers, later(2)), Ok(vec![1, 0]));
-        assert_eq!(Server::order(&servers, later(12)), Ok(vec![0, 1]));
+        assert_eq!(order(later(2)), Ok(vec![1, 0]));
+        assert_eq!(order(later(12)), Ok(vec![0, 1]));
     }
 }
