@@ -260,6 +260,9 @@ impl Directory {
 
     async fn open_one(&self, servers: &[Arc<Server>], as_service: bool) -> Result<Link, Closed> {
         let mut whys = Vec::new();
+        if servers.is_empty() {
+            return Err(Closed::Here(whys));
+        }
         for server in Server::order(servers, Instant::now()).map_err(|whys| Closed::Here(vec![whys]))? {
             match self.connect(&server, as_service).await {
                 Ok(link) => {
