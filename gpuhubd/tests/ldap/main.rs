@@ -6,6 +6,7 @@ mod access;
 mod policy;
 #[path = "../slapd/mod.rs"]
 mod slapd;
+mod srv;
 mod tls;
 
 use gpuhub_common::name::{GroupName, UserName};
