@@ -4,6 +4,7 @@ use super::providers::seconds;
 use super::values::{ConfigError, DurationText, SecretFile, Source};
 use crate::tls::Own;
 use serde::Deserialize;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -14,7 +15,21 @@ pub struct LdapConfig {
     /// Name in the audit log.
     pub name: String,
     /// `ldaps://host[:port]`, `ldap://host[:port]` or `ldapi://…`, asked in order.
+    #[serde(default)]
     pub urls: Vec<String>,
+    /// Its servers, after those of `urls`, are those that DNS names (RFC 2782) at `_ldaps._tcp` of this domain, or
+    /// `_ldap._tcp`. Answers of DNS can be forged; TLS then checks the certificate for the name that was forged. So
+    /// they must lie under the domain; see docs/threats.md.
+    pub srv_domain: Option<String>,
+    /// See [`LdapConfig::srv_scheme`].
+    pub srv_scheme: Option<SrvScheme>,
+    /// Servers outside the domain are taken, too: whoever can forge DNS and has a certificate of some CA that is
+    /// trusted here gets the passwords.
+    #[serde(default)]
+    pub srv_targets_anywhere: bool,
+    /// `address:port` of the DNS servers that are asked; absent: those of /etc/resolv.conf.
+    #[serde(default)]
+    pub srv_dns: Vec<SocketAddr>,
     /// StartTLS (RFC 4511 §4.14) on ldap://.
     #[serde(default)]
     pub start_tls: bool,
@@ -110,6 +125,26 @@ pub enum LdapSync {
     OnDemand,
     /// All of them are here, and follow the directory (RFC 4533, or by polling).
     Replica,
+}
+
+/// See [`LdapConfig::srv_scheme`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SrvScheme {
+    /// `_ldaps._tcp`
+    Ldaps,
+    /// `_ldap._tcp`
+    Ldap,
+}
+
+impl SrvScheme {
+    /// As in a url, and in DNS.
+    pub const fn name(self) -> &'static str {
+        match self {
+            SrvScheme::Ldaps => "ldaps",
+            SrvScheme::Ldap => "ldap",
+        }
+    }
 }
 
 /// See [`LdapConfig::ids`].
@@ -273,6 +308,14 @@ fn half_a_minute() -> DurationText {
     seconds(30)
 }
 
+/// Labels of letters, digits, hyphens and underscores, as DNS may have them.
+fn is_domain(text: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    text.len() <= 240 && text.split('.').all(label)
+}
+
 impl LdapConfig {
     /// Which ids its people and groups have: where nothing is said, Active Directory's are computed, since few
     /// of its people have numbers.
@@ -283,10 +326,30 @@ impl LdapConfig {
         })
     }
 
+    /// Which records are asked for: where nothing is said, those of LDAPS, or with StartTLS those of LDAP.
+    pub fn srv_scheme(&self) -> SrvScheme {
+        self.srv_scheme.unwrap_or(if self.start_tls { SrvScheme::Ldap } else { SrvScheme::Ldaps })
+    }
+
     pub(super) fn check(&self, source: &Source<'_>, span: &Range<usize>) -> Result<(), ConfigError> {
         let bad = |what: &str, remedy: &str| Err(source.at(span, &format!("provider {}: {what}", self.name), remedy));
-        if self.urls.is_empty() {
-            return bad("no urls", "Write urls = [\"ldaps://ldap.example.org\"].");
+        if self.urls.is_empty() && self.srv_domain.is_none() {
+            return bad("no urls", "Write urls = [\"ldaps://ldap.example.org\"], or srv_domain = \"example.org\".");
+        }
+        match &self.srv_domain {
+            Some(domain) if !is_domain(domain) => {
+                return bad(&format!("{domain:?} is no domain"), "Write srv_domain = \"example.org\".");
+            }
+            Some(_) if self.srv_scheme() == SrvScheme::Ldap && !self.start_tls && !self.allow_plaintext => {
+                return bad(
+                    "srv_scheme = \"ldap\" would send passwords readable over the network",
+                    "Write start_tls = true, or use \"ldaps\", or accept it with allow_plaintext = true.",
+                );
+            }
+            None if self.srv_scheme.is_some() || self.srv_targets_anywhere || !self.srv_dns.is_empty() => {
+                return bad("srv_scheme, srv_targets_anywhere and srv_dns are for srv_domain", "Give it, too.");
+            }
+            _ => {}
         }
         for url in &self.urls {
             let scheme = url.split("://").next().unwrap_or_default();
@@ -359,7 +422,8 @@ impl LdapConfig {
             if self.bind_dn.is_some() {
                 return bad("bind_external and bind_dn are two ways to search", "Take one out.");
             }
-            if self.client_cert_file.is_none() && self.urls.iter().any(|url| !url.starts_with("ldapi:")) {
+            let by_tcp = self.srv_domain.is_some() || self.urls.iter().any(|url| !url.starts_with("ldapi:"));
+            if self.client_cert_file.is_none() && by_tcp {
                 return bad(
                     "bind_external has nothing to show to the server",
                     "Give client_cert_file and client_key_file, or use ldapi://.",

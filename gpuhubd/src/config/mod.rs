@@ -12,7 +12,8 @@ mod values;
 
 pub use access::{Access, AccessRules};
 pub use ldap::{
-    AccessAttribute, LdapAttributes, LdapConfig, LdapIds, LdapMembers, LdapSchema, LdapSync, OneOrMore, fill_in,
+    AccessAttribute, LdapAttributes, LdapConfig, LdapIds, LdapMembers, LdapSchema, LdapSync, OneOrMore, SrvScheme,
+    fill_in,
 };
 pub use local_groups::LocalGroup;
 pub use people::{Audit, Builtin, DeclaredGroup, DeclaredUser, Ids, People, ServiceMode, Services};
@@ -329,6 +330,31 @@ Kh4SSypVAiEA+5smKzRYRHGfIDdXRd389bcW/8licY35awQQU52+0t0=
         assert!(refused(base).contains("start_tls"));
         assert!(Config::parse("f", &format!("{base}start_tls = true\n")).is_ok());
         assert!(Config::parse("f", &format!("{base}allow_plaintext = true\n")).is_ok());
+    }
+
+    #[test]
+    fn servers_by_dns() {
+        let base = "[[provider]]\nname = \"corp\"\nkind = \"ldap\"\nbase = \"o=x\"\n";
+        assert!(refused(base).contains("no urls"));
+        for (lines, why) in [
+            ("srv_domain = \"\"", "no domain"),
+            ("srv_domain = \"example.org.\"", "no domain"),
+            ("srv_domain = \"ldap://example.org\"", "no domain"),
+            ("srv_domain = \"example.org\"\nsrv_scheme = \"ldap\"", "start_tls"),
+            ("urls = [\"ldaps://x\"]\nsrv_targets_anywhere = true", "for srv_domain"),
+            ("srv_domain = \"example.org\"\nbind_external = true", "nothing to show"),
+        ] {
+            assert!(refused(&format!("{base}{lines}\n")).contains(why), "{lines}");
+        }
+        let scheme = |lines: &str| {
+            let config = Config::parse("f", &format!("{base}srv_domain = \"example.org\"\n{lines}\n")).unwrap();
+            let ProviderConfig::Ldap(ldap) = &config.providers[0] else { panic!("not ldap") };
+            ldap.srv_scheme().name()
+        };
+        assert_eq!(scheme(""), "ldaps");
+        assert_eq!(scheme("start_tls = true"), "ldap");
+        assert_eq!(scheme("start_tls = true\nsrv_scheme = \"ldaps\""), "ldaps");
+        assert_eq!(scheme("allow_plaintext = true\nsrv_scheme = \"ldap\"\nurls = [\"ldaps://x\"]"), "ldap");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod faults;
 mod policy;
 #[path = "../slapd/mod.rs"]
 mod slapd;
+mod srv;
 mod tls;
 
 use gpuhub_common::name::{GroupName, UserName};

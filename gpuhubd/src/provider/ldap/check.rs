@@ -15,8 +15,16 @@ pub(super) async fn findings(directory: &Directory, schema: &Schema, user_bases:
     let mut findings = Vec::new();
     let mut works = false;
     let mut unreached = Vec::new();
-    for (index, server) in directory.servers.iter().enumerate() {
-        match directory.connect(index, true).await {
+    let (servers, answer) = directory.servers.ask().await;
+    if let Err(why) = answer {
+        unreached.push(Finding::fatal(
+            "ldap-srv",
+            why,
+            "Check srv_domain, and that this box asks a DNS server that has the records (dig SRV).",
+        ));
+    }
+    for server in servers.iter() {
+        match directory.connect(server, true).await {
             Ok(link) => {
                 let mut found = Vec::new();
                 for base in user_bases {

@@ -8,6 +8,7 @@
 use super::entry::Entry;
 use super::link::{Answer, Link, Query};
 use super::server::Server;
+use super::srv::Servers;
 use super::trouble::Trouble;
 use super::watch;
 use crate::config::LdapConfig;
@@ -30,8 +31,7 @@ pub(super) const AWAY: Duration = Duration::from_secs(900);
 
 /// The servers of one directory and the connections to them.
 pub(super) struct Directory {
-    /// In the order of the configuration.
-    pub(super) servers: Vec<Server>,
+    pub(super) servers: Arc<Servers>,
     tls: Arc<ClientConfig>,
     account: Option<Account>,
     connect_timeout: Duration,
@@ -68,12 +68,17 @@ pub(super) enum Failure {
     Bind(Trouble),
 }
 
+/// Why no server of some gives a connection.
+enum Closed {
+    /// Others may.
+    Here(Vec<String>),
+    /// No other is to be asked.
+    Everywhere(String),
+}
+
 impl Directory {
     pub(super) fn new(config: &LdapConfig) -> Result<Self, String> {
-        if config.urls.is_empty() {
-            return Err("no urls".into());
-        }
-        let servers = config.urls.iter().map(|u| Server::new(u, config.start_tls)).collect::<Result<_, _>>()?;
+        let servers = Arc::new(Servers::new(config)?);
         let account = match (&config.bind_dn, &config.bind_password_file) {
             (None, _) => config.bind_external.then_some(Account::External),
             (Some(dn), Some(file)) => {
@@ -109,20 +114,20 @@ impl Directory {
                 }
             };
             let answer = link.search(query.clone(), self.timeout);
-            let answer = match self.servers.get(link.server).filter(|_| lane == Lane::Logins) {
-                Some(server) => tokio::select! {
+            let answer = match lane {
+                Lane::Logins => tokio::select! {
                     answer = answer => answer,
-                    () = server.silence() => Err(Trouble::Slow("search")),
+                    () = link.server.silence() => Err(Trouble::Slow("search")),
                 },
-                None => answer.await,
+                Lane::Lookups => answer.await,
             };
             match answer {
                 Ok(entries) => {
-                    self.heard(link.server);
+                    link.server.is_heard();
                     return Ok(entries);
                 }
                 Err(trouble) => {
-                    whys.push(self.failed(link.server, &trouble));
+                    whys.push(self.failed(&link.server, &trouble));
                     if !trouble.is_of_the_server() {
                         break;
                     }
@@ -141,11 +146,11 @@ impl Directory {
         };
         match link.bind(dn, password, self.timeout).await {
             Ok(answer) => {
-                self.heard(link.server);
+                link.server.is_heard();
                 self.keep_idle(link);
                 Ok(answer)
             }
-            Err(trouble) => Err(Unavailable(self.failed(link.server, &trouble))),
+            Err(trouble) => Err(Unavailable(self.failed(&link.server, &trouble))),
         }
     }
 
@@ -160,8 +165,8 @@ impl Directory {
         today: Option<i64>,
     ) -> Result<(Answer, Option<Answer>), Unavailable> {
         let mut link = self.open(false).await.map_err(Unavailable)?;
-        let server = link.server;
-        let lost = |trouble| Unavailable(self.failed(server, &trouble));
+        let server = link.server.clone();
+        let lost = |trouble| Unavailable(self.failed(&server, &trouble));
         let bound = link.bind(dn, old, self.timeout).await.map_err(lost)?;
         if bound.result.rc != 0 {
             return Ok((bound, None));
@@ -183,18 +188,17 @@ impl Directory {
         new: &Zeroizing<String>,
     ) -> Result<Answer, Unavailable> {
         let mut link = self.open(true).await.map_err(Unavailable)?;
-        let server = link.server;
-        if self.servers.get(server).is_none_or(|s| !s.is_private()) {
+        let server = link.server.clone();
+        if !server.is_private() {
             return Err(Unavailable("passwords are only changed over TLS".into()));
         }
-        let lost = |trouble| Unavailable(self.failed(server, &trouble));
+        let lost = |trouble| Unavailable(self.failed(&server, &trouble));
         link.change_unicode_pwd(dn, old, new, self.timeout).await.map_err(lost)
     }
 
     /// One connection to one server, for [`super::check`] and [`Directory::open`].
-    pub(super) async fn connect(&self, index: usize, as_service: bool) -> Result<Link, Failure> {
-        let server = self.servers.get(index).ok_or_else(|| Failure::Connect(Trouble::Lost("no such server".into())))?;
-        let mut link = Link::open(index, server, &self.tls, self.connect_timeout).await.map_err(Failure::Connect)?;
+    pub(super) async fn connect(&self, server: &Arc<Server>, as_service: bool) -> Result<Link, Failure> {
+        let mut link = Link::open(server, &self.tls, self.connect_timeout).await.map_err(Failure::Connect)?;
         if let Some(account) = self.account.as_ref().filter(|_| as_service) {
             let bound = match account {
                 Account::Simple { dn, password } => link.bind(dn, password, self.timeout).await.map(|b| b.result),
@@ -225,8 +229,8 @@ impl Directory {
     async fn service(&self, lane: Lane) -> Result<Arc<Link>, String> {
         let service = self.lane(lane);
         let kept = lock(service).clone().filter(|link| !link.is_dead());
-        let away = |link: &Link| link.server != 0 && link.opened.elapsed() > AWAY;
-        if let Some(link) = kept.as_ref().filter(|link| !away(link)) {
+        let servers = self.servers.known();
+        if let Some(link) = kept.as_ref().filter(|link| !is_away(link, &servers)) {
             return Ok(link.clone());
         }
         let link = match (self.open(true).await, kept) {
@@ -248,67 +252,82 @@ impl Directory {
 
     /// A connection to the first server that gives one.
     pub(super) async fn open(&self, as_service: bool) -> Result<Link, String> {
+        let known = self.servers.known();
+        let mut whys = match self.open_one(&known, as_service).await {
+            Ok(link) => return Ok(link),
+            Err(Closed::Everywhere(why)) => return Err(why),
+            Err(Closed::Here(whys)) => whys,
+        };
+        // DNS may know others by now.
+        let (all, answer) = self.servers.ask().await;
+        let new = |server: &&Arc<Server>| !known.iter().any(|old| Arc::ptr_eq(old, server));
+        let new: Vec<_> = all.iter().filter(new).cloned().collect();
+        match self.open_one(&new, as_service).await {
+            Ok(link) => return Ok(link),
+            Err(Closed::Everywhere(why)) => return Err(why),
+            Err(Closed::Here(more)) => whys.extend(more),
+        }
+        whys.extend(answer.err());
+        Err(whys.join("; "))
+    }
+
+    async fn open_one(&self, servers: &[Arc<Server>], as_service: bool) -> Result<Link, Closed> {
         let mut whys = Vec::new();
-        for index in Server::order(&self.servers, Instant::now())? {
-            match self.connect(index, as_service).await {
+        if servers.is_empty() {
+            return Err(Closed::Here(whys));
+        }
+        for server in Server::order(servers, Instant::now()).map_err(|whys| Closed::Here(vec![whys]))? {
+            match self.connect(&server, as_service).await {
                 Ok(link) => {
-                    if let Some(server) = self.servers.get(index) {
-                        server.is_up();
-                    }
+                    server.is_up();
                     return Ok(link);
                 }
-                Err(Failure::Connect(trouble)) => whys.push(self.failed(index, &trouble)),
+                Err(Failure::Connect(trouble)) => whys.push(self.failed(&server, &trouble)),
                 Err(Failure::Bind(trouble)) => {
                     let why = format!("refused bind_dn: {trouble}");
-                    whys.push(self.down(index, true, why));
+                    whys.push(self.down(&server, true, why));
                     if !trouble.is_of_the_server() {
                         // Another server would count one more failure of the service account.
-                        break;
+                        return Err(Closed::Everywhere(whys.join("; ")));
                     }
                 }
             }
         }
-        Err(whys.join("; "))
+        Err(Closed::Here(whys))
     }
 
     /// Remembers what happened to a server, and says so for the administrator.
-    pub(super) fn failed(&self, index: usize, trouble: &Trouble) -> String {
+    pub(super) fn failed(&self, server: &Arc<Server>, trouble: &Trouble) -> String {
         if trouble.is_of_the_server() {
-            return self.down(index, trouble.is_slow(), trouble.to_string());
+            return self.down(server, trouble.is_slow(), trouble.to_string());
         }
-        format!("{} {trouble}", self.url(index))
+        format!("{} {trouble}", server.url)
     }
 
-    fn down(&self, index: usize, slow: bool, why: String) -> String {
+    fn down(&self, server: &Arc<Server>, slow: bool, why: String) -> String {
         if slow {
             // Whoever comes next shall not wait on an old connection for what hangs.
-            lock(&self.idle).retain(|(link, _)| link.server != index);
+            lock(&self.idle).retain(|(link, _)| !Arc::ptr_eq(&link.server, server));
             for service in &self.service {
                 let mut service = lock(service);
-                if service.as_ref().is_some_and(|link| link.server == index) {
+                if service.as_ref().is_some_and(|link| Arc::ptr_eq(&link.server, server)) {
                     *service = None;
                 }
             }
         }
-        let told = format!("{} {why}", self.url(index));
-        if let Some(server) = self.servers.get(index) {
-            server.is_down(slow, why);
-            if slow {
-                let (tls, connect_timeout, timeout) = (self.tls.clone(), self.connect_timeout, self.timeout);
-                watch::begin(server, &watch::Limits { tls, connect_timeout, timeout });
-            }
+        let told = format!("{} {why}", server.url);
+        server.is_down(slow, why);
+        if slow {
+            let (tls, connect_timeout, timeout) = (self.tls.clone(), self.connect_timeout, self.timeout);
+            watch::begin(server, &watch::Limits { tls, connect_timeout, timeout });
         }
         told
     }
 
-    fn heard(&self, index: usize) {
-        if let Some(server) = self.servers.get(index) {
-            server.is_heard();
-        }
-    }
-
-    pub(super) fn url(&self, index: usize) -> &str {
-        self.servers.get(index).map_or("", |s| &s.url)
+    /// Whether a better server is to be had than that of a connection: it is not one of ours (any longer), or for
+    /// long not the first.
+    pub(super) fn is_away(&self, link: &Link) -> bool {
+        is_away(link, &self.servers.known())
     }
 
     fn forget(&self, link: &Arc<Link>) {
@@ -321,10 +340,9 @@ impl Directory {
     }
 
     fn take_idle(&self) -> Option<Link> {
+        let servers = self.servers.known();
         let mut idle = lock(&self.idle);
-        idle.retain(|(link, since)| {
-            !link.is_dead() && since.elapsed() < IDLE && (link.server == 0 || link.opened.elapsed() < AWAY)
-        });
+        idle.retain(|(link, since)| !link.is_dead() && since.elapsed() < IDLE && !is_away(link, &servers));
         idle.pop().map(|(link, _)| link)
     }
 
@@ -335,6 +353,14 @@ impl Directory {
         if idle.len() < KEPT && !link.is_dead() {
             idle.push((link, Instant::now()));
         }
+    }
+}
+
+fn is_away(link: &Link, servers: &[Arc<Server>]) -> bool {
+    match servers.iter().position(|server| Arc::ptr_eq(server, &link.server)) {
+        Some(0) => false,
+        Some(_) => link.opened.elapsed() > AWAY,
+        None => true,
     }
 }
 

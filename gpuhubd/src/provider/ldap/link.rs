@@ -28,8 +28,8 @@ const PAGE: i32 = 500;
 pub(super) struct Link {
     ldap: Ldap,
     driver: Ended<()>,
-    /// Which of the servers it goes to.
-    pub(super) server: usize,
+    /// Whereto.
+    pub(super) server: Arc<Server>,
     /// Since when it stands.
     pub(super) opened: Instant,
 }
@@ -62,21 +62,16 @@ pub(super) struct Answer {
 
 impl Link {
     /// Connects, with TLS where the url wants it. `limit` covers all of it.
-    pub(super) async fn open(
-        index: usize,
-        server: &Server,
-        tls: &Arc<ClientConfig>,
-        limit: Duration,
-    ) -> Result<Self, Trouble> {
-        let (place, tls) = (server.place.clone(), tls.clone());
+    pub(super) async fn open(server: &Arc<Server>, tls: &Arc<ClientConfig>, limit: Duration) -> Result<Self, Trouble> {
+        let (server, tls) = (server.clone(), tls.clone());
         contain(limit, "connect", async move {
-            let (connection, ldap) = connect(place, tls).await?;
+            let (connection, ldap) = connect(server.place.clone(), tls).await?;
             // It is driven in a task of its own, which ends at the end of the connection, at the
             // first malformed message, and with us.
             let driver = Ended(tokio::spawn(async move {
                 let _ = connection.drive().await;
             }));
-            Ok(Link { ldap, driver, server: index, opened: Instant::now() })
+            Ok(Link { ldap, driver, server, opened: Instant::now() })
         })
         .await
     }

@@ -10,6 +10,7 @@
 //! password   what an answer to a bind means (pure); ppolicy reads the control in it
 //! recent     what a login has read a moment ago
 //! directory  over which connection: kept ones, failover, never a password twice; server; watch
+//! srv        which servers there are, by DNS too
 //! together   names of one moment in one search
 //! sync       the whole directory kept here: it tells what changes, or is asked again and again
 //! link       one connection, each operation in a task of its own with a deadline; trouble
@@ -17,7 +18,8 @@
 //! ```
 //!
 //! A lookup takes at most `timeout` on a connection that hangs, and then for each other server
-//! `connect_timeout` and `timeout`. Passwords are wiped on our side; the LDAP library's own
+//! `connect_timeout` and `timeout`; and one more `connect_timeout` where only DNS can know
+//! another. Passwords are wiped on our side; the LDAP library's own
 //! encoding of a bind is not.
 
 mod access;
@@ -34,6 +36,7 @@ mod ppolicy;
 mod recent;
 mod schema;
 mod server;
+mod srv;
 mod sync;
 mod together;
 mod trouble;

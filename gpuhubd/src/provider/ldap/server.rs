@@ -44,10 +44,10 @@ pub(super) enum Security {
     Ldaps,
 }
 
-/// A configured server.
+/// A server that is configured, or that DNS names.
 #[derive(Debug)]
 pub(super) struct Server {
-    /// The url as written.
+    /// The url as written, or as it would be.
     pub(super) url: String,
     /// The same, taken apart.
     pub(super) place: Place,
@@ -128,15 +128,15 @@ impl Server {
     }
 
     /// In which order the servers are asked now; the error says why none is.
-    pub(super) fn order(servers: &[Server], now: Instant) -> Result<Vec<usize>, String> {
+    pub(super) fn order(servers: &[Arc<Server>], now: Instant) -> Result<Vec<Arc<Server>>, String> {
         let (mut up, mut shunned, mut whys) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, server) in servers.iter().enumerate() {
+        for server in servers {
             match server.memory.down().as_ref().filter(|d| d.is_watched() || now.duration_since(d.since) < SHUNNED) {
-                None => up.push(index),
+                None => up.push(server.clone()),
                 Some(down) if down.is_watched() || down.slow && now.duration_since(down.since) < RESTED => {
                     whys.push(format!("{} {} a moment ago", server.url, down.why));
                 }
-                Some(_) => shunned.push(index),
+                Some(_) => shunned.push(server.clone()),
             }
         }
         up.extend(shunned);
@@ -269,21 +269,26 @@ mod tests {
 
     #[test]
     fn a_dead_server_is_asked_last_and_a_hung_one_not_at_all() {
-        let servers = ["ldap://a", "ldap://b"].map(|u| Server::new(u, false).unwrap());
+        let servers = ["ldap://a", "ldap://b"].map(|u| Arc::new(Server::new(u, false).unwrap()));
+        let order = |now| {
+            let order = Server::order(&servers, now)?;
+            let index = |one| servers.iter().position(|server| Arc::ptr_eq(server, one)).unwrap();
+            Ok::<Vec<_>, String>(order.iter().map(index).collect())
+        };
         let now = Instant::now();
         let later = |s| now + Duration::from_secs(s);
-        assert_eq!(Server::order(&servers, now), Ok(vec![0, 1]));
+        assert_eq!(order(now), Ok(vec![0, 1]));
         servers[0].is_down(false, "refused".into());
-        assert_eq!(Server::order(&servers, now), Ok(vec![1, 0]));
+        assert_eq!(order(now), Ok(vec![1, 0]));
         servers[0].is_down(true, "hung".into());
-        assert_eq!(Server::order(&servers, now), Ok(vec![1]));
+        assert_eq!(order(now), Ok(vec![1]));
         servers[1].is_down(true, "hung too".into());
-        let why = Server::order(&servers, Instant::now()).unwrap_err();
+        let why = order(Instant::now()).unwrap_err();
         assert_eq!(why, "ldap://a hung a moment ago; ldap://b hung too a moment ago");
-        assert_eq!(Server::order(&servers, later(2)), Ok(vec![0, 1]));
+        assert_eq!(order(later(2)), Ok(vec![0, 1]));
         servers[1].is_up();
-        assert_eq!(Server::order(&servers, later(2)), Ok(vec![1, 0]));
-        assert_eq!(Server::order(&servers, later(12)), Ok(vec![0, 1]));
+        assert_eq!(order(later(2)), Ok(vec![1, 0]));
+        assert_eq!(order(later(12)), Ok(vec![0, 1]));
     }
 
     #[tokio::test]
@@ -301,23 +306,24 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_watched_is_asked_by_nobody_else() {
-        let servers = ["ldap://a"].map(|u| Server::new(u, false).unwrap());
+        let servers = ["ldap://a"].map(|u| Arc::new(Server::new(u, false).unwrap()));
+        let order = |now| Server::order(&servers, now).map(|order| order.len());
         let memory = &servers[0].memory;
         let hangs = |_: Weak<Memory>| Ended(tokio::spawn(std::future::pending()));
         memory.watch(hangs);
-        assert_eq!(Server::order(&servers, Instant::now()), Ok(vec![0]), "nobody has waited for it");
+        assert_eq!(order(Instant::now()), Ok(1), "nobody has waited for it");
         servers[0].is_down(true, "hung".into());
         memory.watch(hangs);
         let much_later = Instant::now() + SHUNNED * 2;
-        assert!(Server::order(&servers, much_later).is_err());
+        assert!(order(much_later).is_err());
         servers[0].is_down(false, "an old connection ended".into());
-        assert!(Server::order(&servers, much_later).is_err());
+        assert!(order(much_later).is_err());
         memory.is_gone("refused".into());
-        assert_eq!(Server::order(&servers, Instant::now()), Ok(vec![0]));
+        assert_eq!(order(Instant::now()), Ok(1));
         // A watch that has ended in another way does not keep it away for good.
         servers[0].is_down(true, "hung".into());
         memory.watch(|_| Ended(tokio::spawn(async {})));
         tokio::time::sleep(Duration::from_millis(50)).await;
-        assert_eq!(Server::order(&servers, Instant::now() + RESTED), Ok(vec![0]));
+        assert_eq!(order(Instant::now() + RESTED), Ok(1));
     }
 }

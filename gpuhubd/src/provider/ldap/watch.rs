@@ -23,11 +23,11 @@ pub(super) struct Limits {
 
 /// Begins, unless it is begun. Ends with the server's memory, or when that says that it is up or gone.
 pub(super) fn begin(server: &Server, limits: &Limits) {
-    let (place, limits) = (server.without_memory(), limits.clone());
+    let (place, limits) = (Arc::new(server.without_memory()), limits.clone());
     server.memory.watch(|memory| Ended(tokio::spawn(watch(place, memory, limits))));
 }
 
-async fn watch(server: Server, memory: Weak<Memory>, limits: Limits) {
+async fn watch(server: Arc<Server>, memory: Weak<Memory>, limits: Limits) {
     loop {
         tokio::time::sleep(PAUSE).await;
         let answer = ask(&server, &limits).await;
@@ -42,8 +42,8 @@ async fn watch(server: Server, memory: Weak<Memory>, limits: Limits) {
 }
 
 /// What every server tells everybody, of itself (RFC 4512 §5.1). No password of anybody's is sent.
-async fn ask(server: &Server, limits: &Limits) -> Result<(), Trouble> {
-    let link = Link::open(0, server, &limits.tls, limits.connect_timeout).await?;
+async fn ask(server: &Arc<Server>, limits: &Limits) -> Result<(), Trouble> {
+    let link = Link::open(server, &limits.tls, limits.connect_timeout).await?;
     let query = Query {
         base: String::new(),
         scope: Scope::Base,

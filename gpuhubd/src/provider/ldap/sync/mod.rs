@@ -19,6 +19,7 @@ use super::LdapProvider;
 use super::directory::AWAY;
 use super::entry::Entry;
 use super::link::{Link, Query};
+use super::server::Server;
 use super::trouble::{Ended, Trouble};
 use crate::config::{LdapConfig, LdapMembers, LdapSync};
 use crate::provider::Who;
@@ -26,6 +27,7 @@ use crate::provider::news::{Contact, News};
 use ldap3::Scope;
 use mirror::{GroupEntry, Id, Kind, Mirror, PersonEntry};
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 use stream::{How, Said, Search};
 use tokio::sync::{Notify, mpsc};
@@ -70,7 +72,7 @@ struct Kept {
     /// Where each search was, and on which server.
     cookies: Vec<Option<Vec<u8>>>,
     /// Where it is polled: the server, and until when its changes are known, by search.
-    polled: Option<(usize, Vec<String>)>,
+    polled: Option<(Arc<Server>, Vec<String>)>,
 }
 
 impl Sync {
@@ -134,7 +136,7 @@ impl LdapProvider {
             Ok(link) => link,
             Err(why) => return End::Trouble(why),
         };
-        let failed = |trouble: &Trouble| End::Trouble(self.directory.failed(link.server, trouble));
+        let failed = |trouble: &Trouble| End::Trouble(self.directory.failed(&link.server, trouble));
         let root = match link.search(about("", "supportedControl"), self.directory.timeout()).await {
             Ok(entries) => entries.into_iter().next().unwrap_or_default(),
             Err(trouble) => return failed(&trouble),
@@ -197,7 +199,7 @@ impl LdapProvider {
             self.take(kept, &mut refresh, next.ok_or_else(ended)?)?;
         }
         if let Err(why) = self.tell_all(kept, tell).await {
-            return Ok(End::Trouble(format!("{} {why}", self.directory.url(link.server))));
+            return Ok(End::Trouble(format!("{} {why}", link.server.url)));
         }
         let mut contact = tokio::time::interval_at(Instant::now() + PROBE, PROBE);
         contact.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -213,7 +215,7 @@ impl LdapProvider {
                     self.tell_news(kept, tell).await;
                 }
                 _ = contact.tick() => {
-                    if link.server != 0 && link.opened.elapsed() > AWAY {
+                    if self.directory.is_away(link) {
                         return Ok(End::Away);
                     }
                     link.search(about("", "1.1"), self.directory.timeout()).await?;
@@ -287,7 +289,7 @@ impl LdapProvider {
     async fn tell_contact(&self, kept: &Kept, mode: &'static str, link: &Link, tell: &mpsc::Sender<News>) {
         let contact = Contact {
             mode,
-            server: self.directory.url(link.server).to_owned(),
+            server: link.server.url.clone(),
             people: kept.mirror.count(Kind::Person),
             groups: kept.mirror.count(Kind::Group),
             cookie: kept.cookies.iter().all(Option::is_some),

@@ -7,7 +7,7 @@ use super::super::trouble::Trouble;
 use super::super::{LdapProvider, dn};
 use super::mirror::{Id, Kind};
 use super::stream::{How, Said, Search};
-use super::{AWAY, End, Kept, SILENCE, Sync, ended, run_all};
+use super::{End, Kept, SILENCE, Sync, ended, run_all};
 use crate::provider::news::News;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl LdapProvider {
             *kept = Kept::new(self, searches.len());
         }
         // Another server may have got a change later than it was made: there all is read.
-        let since = kept.polled.take().filter(|(server, _)| *server == link.server);
+        let since = kept.polled.take().filter(|(server, _)| Arc::ptr_eq(server, &link.server));
         let mut since = since.map_or_else(|| vec![String::new(); searches.len()], |(_, since)| since);
         for round in 0u32.. {
             if round % LISTING == 0 {
@@ -44,14 +44,14 @@ impl LdapProvider {
             }
             if round == 0 {
                 if let Err(why) = self.tell_all(kept, tell).await {
-                    return Ok(End::Trouble(format!("{} {why}", self.directory.url(link.server))));
+                    return Ok(End::Trouble(format!("{} {why}", link.server.url)));
                 }
             } else {
                 self.tell_news(kept, tell).await;
             }
-            kept.polled = Some((link.server, since.clone()));
+            kept.polled = Some((link.server.clone(), since.clone()));
             self.tell_contact(kept, "polling", link, tell).await;
-            if link.server != 0 && link.opened.elapsed() > AWAY {
+            if self.directory.is_away(link) {
                 return Ok(End::Away);
             }
             tokio::select! {
