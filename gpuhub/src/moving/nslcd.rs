@@ -112,11 +112,10 @@ fn addresses(t: &mut Translation, s: &Settings, p: &mut Provider) {
         }
     }
     match by_dns {
-        Some((setting, ..)) if !urls.is_empty() => p.without_dns(t, setting.line, "uri"),
         Some((setting, domain, is_tls)) => {
             let domain = (!domain.is_empty()).then(|| domain.to_owned());
             let scheme = if is_tls || always { "ldaps" } else { "ldap" };
-            urls.push(p.instead_of_dns(t, setting.line, "uri", domain, scheme));
+            p.by_dns(t, setting.line, "uri", domain, scheme);
             plain = plain.or(Some(setting).filter(|_| scheme == "ldap"));
         }
         None => {}

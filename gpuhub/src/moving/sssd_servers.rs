@@ -35,20 +35,18 @@ pub fn addresses(t: &mut Translation, d: &Domain<'_>, p: &mut Provider) {
         }
     }
     let line = by_dns.map_or(d.line, |setting| setting.line);
-    match (urls.is_empty(), by_dns) {
-        (false, Some(setting)) => p.without_dns(t, setting.line, &setting.name),
-        (true, _) => {
-            let named = ["dns_discovery_domain", "ad_domain", "ipa_domain"];
-            let named = named.into_iter().find_map(|option| d.own.take(option)).map(|setting| setting.value.clone());
-            let domain = named.or_else(|| servers::is_domain(d.name).then(|| d.name.to_owned()));
-            let scheme = if d.kind == "ldap" { "ldap" } else { "ldaps" };
-            let option = by_dns.map_or(first, |setting| setting.name.as_str());
-            urls.push(p.instead_of_dns(t, line, option, domain, scheme));
-            plain = scheme == "ldap";
-        }
-        (false, None) => {}
+    if urls.is_empty() || by_dns.is_some() {
+        let named = ["dns_discovery_domain", "ad_domain", "ipa_domain"];
+        let named = named.into_iter().find_map(|option| d.own.take(option)).map(|setting| setting.value.clone());
+        let domain = named.or_else(|| servers::is_domain(d.name).then(|| d.name.to_owned()));
+        let option = by_dns.map_or(first, |setting| setting.name.as_str());
+        // sssd asks for _ldap._tcp, which is all that Active Directory and IPA have there.
+        p.by_dns(t, line, option, domain, "ldap");
+        plain = true;
     }
-    p.table.set("urls", urls);
+    if !urls.is_empty() {
+        p.table.set("urls", urls);
+    }
     let asked = d.own.take("ldap_id_use_start_tls").and_then(|setting| flag(t, setting));
     if plain {
         p.table.set("start_tls", true);

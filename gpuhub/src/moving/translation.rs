@@ -216,29 +216,26 @@ impl Provider {
         }
     }
 
-    /// A server in the place of those that the DNS would name, in the domain or in that of the base.
-    pub fn instead_of_dns(
+    /// Servers that the DNS names, in the domain or in that of the base.
+    pub fn by_dns(
         &mut self,
         t: &mut Translation,
         line: usize,
         option: &str,
         domain: Option<String>,
-        scheme: &str,
-    ) -> String {
+        scheme: &'static str,
+    ) {
         let base = match self.table.get("base") {
             Some(Value::Text(base)) => servers::domain_of(base),
             _ => None,
         };
-        let domain = domain.or(base).unwrap_or_else(|| "example.org".into());
-        let instead = format!("Write as urls what `dig +short SRV _ldap._tcp.{domain}` shows.");
-        t.remark(line, option, "gpuhub does not ask the DNS which servers there are", instead);
-        format!("{scheme}://ldap.{domain}")
-    }
-
-    /// Servers that are named, beside those that the DNS would.
-    pub fn without_dns(&mut self, t: &mut Translation, line: usize, option: &str) {
-        let why = "gpuhub does not ask the DNS which servers there are; those that are named are kept";
-        t.remark(line, option, why, "Write the others into urls, too.");
+        let domain = domain.or(base).unwrap_or_else(|| {
+            t.remark(line, option, "the DNS is asked for servers of a domain that is not named", "Correct srv_domain.");
+            "example.org".into()
+        });
+        self.table.set("srv_domain", domain);
+        self.table.set("srv_scheme", scheme);
+        self.table.comment("srv_scheme", "Their names must lie under srv_domain, unless srv_targets_anywhere = true.");
     }
 
     /// What belongs together: a certificate and its key, and who is known by them alone. `settings`: where those are
