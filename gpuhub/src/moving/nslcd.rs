@@ -111,14 +111,11 @@ fn addresses(t: &mut Translation, s: &Settings, p: &mut Provider) {
             }
         }
     }
-    match by_dns {
-        Some((setting, domain, is_tls)) => {
-            let domain = (!domain.is_empty()).then(|| domain.to_owned());
-            let scheme = if is_tls || always { "ldaps" } else { "ldap" };
-            p.by_dns(t, setting.line, "uri", domain, scheme);
-            plain = plain.or(Some(setting).filter(|_| scheme == "ldap"));
-        }
-        None => {}
+    if let Some((setting, domain, is_tls)) = by_dns {
+        let domain = (!domain.is_empty()).then(|| domain.to_owned());
+        let scheme = if is_tls || always { "ldaps" } else { "ldap" };
+        p.by_dns(t, setting.line, "uri", domain, scheme);
+        plain = plain.or(Some(setting).filter(|_| scheme == "ldap"));
     }
     if urls.is_empty() && by_dns.is_none() {
         t.remark(1, "uri", "no server is named", "Write urls.");
