@@ -1,6 +1,10 @@
 """No server answers: who was let in here lately may come in again, where the configuration wants that."""
 
+import contextlib
+import pathlib
+import shutil
 import sqlite3
+import tempfile
 import time
 
 import pytest
@@ -26,9 +30,12 @@ def met(box, person):
 
 
 def remembered(box, query):
-    store = box.host_path("/var/lib/gpuhub/store.db")
-    with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as db:
-        return db.execute(query).fetchone()[0]
+    """What the broker's store says, by a copy of it."""
+    with tempfile.TemporaryDirectory() as copy:
+        for name in ("store.db", "store.db-wal"):
+            shutil.copyfile(box.host_path(f"/var/lib/gpuhub/{name}"), pathlib.Path(copy, name))
+        with contextlib.closing(sqlite3.connect(pathlib.Path(copy, "store.db"))) as db:
+            return db.execute(query).fetchone()[0]
 
 
 def test_a_password_that_was_right_lately(box, slapd):
