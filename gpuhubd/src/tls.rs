@@ -33,27 +33,38 @@ pub fn config_with(own: &Own<'_>) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     // Images without ca-certificates are usual; then only the configured CA is trusted.
     roots.add_parsable_certificates(system());
-    roots.add_parsable_certificates(own.authorities()?);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(roots);
-    Ok(Arc::new(match own.certificate {
-        None => config.with_no_client_auth(),
-        Some((path, key)) => {
-            let pem = std::fs::read(path).map_err(|e| format!("client_cert_file {path} cannot be read: {e}"))?;
-            let key = PrivateKeyDer::from_pem_slice(key.expose()).map_err(|_| "client_key_file has no private key")?;
-            let fit = config.with_client_auth_cert(certificates(&pem), key);
-            fit.map_err(|e| format!("client_cert_file {path} and client_key_file: {e}"))?
-        }
-    }))
+    own.config(roots)
 }
 
 impl Own<'_> {
+    /// Whether a configuration can be made of it; without the system's store, which takes its time to read.
+    pub fn check(&self) -> Result<(), String> {
+        self.config(RootCertStore::empty()).map(|_| ())
+    }
+
+    /// With whom is trusted already.
+    fn config(&self, mut roots: RootCertStore) -> Result<Arc<ClientConfig>, String> {
+        roots.add_parsable_certificates(self.authorities()?);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| e.to_string())?
+            .with_root_certificates(roots);
+        Ok(Arc::new(match self.certificate {
+            None => config.with_no_client_auth(),
+            Some((path, key)) => {
+                let pem = std::fs::read(path).map_err(|e| format!("client_cert_file {path} cannot be read: {e}"))?;
+                let key =
+                    PrivateKeyDer::from_pem_slice(key.expose()).map_err(|_| "client_key_file has no private key")?;
+                let fit = config.with_client_auth_cert(certificates(&pem), key);
+                fit.map_err(|e| format!("client_cert_file {path} and client_key_file: {e}"))?
+            }
+        }))
+    }
+
     /// The CAs of file and directory. One of which nothing is a certificate is an error: it would only be noticed at
     /// the first login.
-    pub fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, String> {
+    fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, String> {
         let mut all = Vec::new();
         if let Some(path) = self.ca_file {
             let pem = std::fs::read(path).map_err(|e| format!("ca_file {path} cannot be read: {e}"))?;
@@ -65,8 +76,9 @@ impl Own<'_> {
         if let Some(path) = self.ca_dir {
             let files = std::fs::read_dir(path).map_err(|e| format!("ca_dir {path} cannot be read: {e}"))?;
             let before = all.len();
-            // What is no file, or not for us to read, is not for us.
-            all.extend(files.flatten().filter_map(|f| std::fs::read(f.path()).ok()).flat_map(|pem| certificates(&pem)));
+            // What is no file (a FIFO would be waited for), or not for us to read, is not for us.
+            let files = files.flatten().map(|f| f.path()).filter(|path| path.is_file());
+            all.extend(files.filter_map(|path| std::fs::read(path).ok()).flat_map(|pem| certificates(&pem)));
             if all.len() == before {
                 return Err(format!("ca_dir {path} has no certificate"));
             }

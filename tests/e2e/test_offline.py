@@ -11,7 +11,7 @@ import pytest
 
 from harness.box import wait_until
 from harness.product import LDAP
-from harness.slapd import ALICE, BOB
+from harness.slapd import ALICE, BOB, PEOPLE
 from harness.ssh import authorize_key, ssh_kbdint, ssh_key
 
 OFFLINE = LDAP + "offline_passwords = true\n"
@@ -115,3 +115,40 @@ def test_only_where_it_is_wanted(make_gpubox, slapd):
     slapd.stop()
     assert not ssh_kbdint(box, "alice", [ALICE.password], "true").accepted
     assert not ssh_key(box, "alice").accepted
+
+
+def test_a_directory_that_answers_is_not_away(box, slapd):
+    """Two people of one name: who of them is meant cannot be known, and no cached password says it."""
+    met(box, ALICE)
+    twin = f"cn=twin,{PEOPLE}"
+    slapd.add(f"dn: {twin}\nobjectClass: inetOrgPerson\nobjectClass: posixAccount\ncn: twin\nsn: Twin\nuid: alice\n"
+              "uidNumber: 20009\ngidNumber: 20000\nhomeDirectory: /home/twin\n")
+    try:
+        assert not ssh_kbdint(box, "alice", [ALICE.password], "true").accepted
+        line = box.wait_audit(event="auth", user="alice", reason="backend-unavailable")
+        assert "2 people of one name" in line["detail"] and line.get("method") != "cached-password"
+    finally:
+        slapd.delete(twin)
+    assert ssh_kbdint(box, "alice", [ALICE.password], "true").accepted
+
+
+def test_a_rule_of_the_box_for_one_service_is_not_the_directory_s_word(make_gpubox, slapd):
+    box = make_gpubox(f'[access.service.gpuhub-bare]\nallow_users = ["bob"]\n{OFFLINE}')
+    met(box, ALICE)
+    assert box.pam("alice", answers=(ALICE.password,)) == "PAM_PERM_DENIED"
+    slapd.stop()
+    assert box.pam("alice", answers=(ALICE.password,)) == "PAM_AUTHINFO_UNAVAIL"
+    assert ssh_kbdint(box, "alice", [ALICE.password], "true").accepted
+
+
+def test_a_rule_of_the_directory_is(make_gpubox, slapd):
+    box = make_gpubox(OFFLINE + 'access_filter = "(loginShell=/bin/bash)"\n')
+    met(box, ALICE)
+    slapd.modify(ALICE.dn, "replace: loginShell\nloginShell: /bin/sh")
+    try:
+        assert not ssh_kbdint(box, "alice", [ALICE.password], "true").accepted
+        slapd.stop()
+        assert not ssh_kbdint(box, "alice", [ALICE.password], "true").accepted
+        slapd.start()
+    finally:
+        slapd.modify(ALICE.dn, "replace: loginShell\nloginShell: /bin/bash")

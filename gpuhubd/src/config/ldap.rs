@@ -430,9 +430,7 @@ impl LdapConfig {
                 );
             }
         }
-        crate::tls::config_with(&self.tls())
-            .map(|_| ())
-            .or_else(|what| bad(&what, "Give files that the broker can read."))
+        self.tls().check().or_else(|what| bad(&what, "Give files that the broker can read."))
     }
 
     /// What its TLS connections have of their own.

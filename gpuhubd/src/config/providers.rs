@@ -166,5 +166,5 @@ impl OidcConfig {
 }
 
 pub(super) fn check_ca(ca_file: Option<&str>) -> Result<(), String> {
-    crate::tls::Own { ca_file, ..Default::default() }.authorities().map(|_| ())
+    crate::tls::Own { ca_file, ..Default::default() }.check()
 }

@@ -36,7 +36,8 @@ impl Engine {
         let known = self.store.person(name.as_str()).map_err(internal)?.filter(|known| !known.gone);
         let Some(known) = known else { return Ok(None) };
         let provider = self.provider(&known.provider).filter(|p| p.issuer() == known.key.issuer);
-        let Some(max_age) = provider.and_then(|p| p.offline()) else { return Ok(None) };
+        // A directory that answers, and not what it should, may be about to say that she is somebody else.
+        let Some(max_age) = provider.filter(|p| p.is_away()).and_then(|p| p.offline()) else { return Ok(None) };
         let last = self.store.remembered(name.as_str()).map_err(internal)?.filter(|last| last.key == known.key);
         Ok(Some(Absentee { known, last, max_age }))
     }
@@ -113,19 +114,26 @@ impl Engine {
         }
     }
 
-    /// Whom her directory refuses is not let in without it, either.
+    /// Whom her directory refuses is not let in without it, either. The rules of the box are not its word: they hold
+    /// without it, too.
     pub(super) fn refused_by_directory(&self, name: &str, denied: &Denied) {
         let gone = matches!(
             denied.reason,
             Reason::AccountLocked
                 | Reason::AccountDisabled
                 | Reason::AccountExpired
-                | Reason::NotAllowed
                 | Reason::UnknownUser
                 | Reason::NameTaken
                 | Reason::EntryRefused
         );
-        if gone && self.providers.iter().any(|p| p.offline().is_some()) {
+        if gone {
+            self.forget_admissions(name);
+        }
+    }
+
+    /// By no service does she come in without her directory.
+    pub(super) fn forget_admissions(&self, name: &str) {
+        if self.providers.iter().any(|p| p.offline().is_some()) {
             let _ = self.store.forget_offline(name);
         }
     }

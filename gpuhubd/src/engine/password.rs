@@ -85,7 +85,8 @@ impl Engine {
         }
     }
 
-    /// Leads from a password that has become too old to a new one, and verifies that; from then on it is `password`. `None` if she put it off.
+    /// Leads from a password that has become too old to a new one, and verifies that; from then on it is
+    /// `password`. `None` if she put it off.
     pub(super) async fn renew(
         &self,
         provider: &dyn Provider,

@@ -11,7 +11,11 @@ impl Engine {
     pub(super) async fn permit(&self, person: &Person, context: &Context) -> Result<(), Denied> {
         check(&self.rules.access, &context.service, person, self.common_group())?;
         match self.provider(&person.provider) {
-            Some(provider) => provider.permits(person, &self.origin(context)).await,
+            Some(provider) => provider.permits(person, &self.origin(context)).await.inspect_err(|denied| {
+                if denied.reason == Reason::NotAllowed {
+                    self.forget_admissions(person.name.as_str());
+                }
+            }),
             None => Err(Denied::because(Reason::Internal, "her provider is not configured")),
         }
     }

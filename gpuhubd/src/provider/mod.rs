@@ -147,6 +147,11 @@ pub trait Provider: Send + Sync {
         true
     }
 
+    /// Whether no server of it works now. One that answers, and not what it should, is not away.
+    fn is_away(&self) -> bool {
+        false
+    }
+
     /// The person, if this provider knows people before they log in; `None` is certain.
     async fn find(&self, who: Who<'_>) -> Result<Option<Person>, Unavailable>;
 

@@ -157,7 +157,7 @@ impl Server {
         let call = next_call(&mut frames, peer).await?;
         let is_lookup = match &call {
             Call::GetUser(query) => !query.login,
-            Call::GetGroup(_) | Call::GetGroupIds(_) => true,
+            Call::GetGroup(_) | Call::GetGroupIds(_) | Call::GetSshKeys(_) => true,
             _ => false,
         };
         if is_lookup {

@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, Row, Transaction, params};
 use std::collections::BTreeMap;
 
 /// Somebody as she last came in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Remembered {
     /// Who she was.
     pub key: PersonKey,
@@ -20,6 +20,19 @@ pub struct Remembered {
     pub verified_at: i64,
     /// Wrong passwords since.
     pub failures: u32,
+}
+
+/// As of a user of the builtin directory: without the hash.
+impl std::fmt::Debug for Remembered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { key, services, verified_at, failures, .. } = self;
+        f.debug_struct("Remembered")
+            .field("key", key)
+            .field("services", services)
+            .field("verified_at", verified_at)
+            .field("failures", failures)
+            .finish_non_exhaustive()
+    }
 }
 
 fn remembered(r: &Row<'_>) -> Result<Remembered, StoreError> {
@@ -124,6 +137,7 @@ mod tests {
         let alice = store.remembered("alice").unwrap().unwrap();
         assert_eq!(alice.services, BTreeMap::from([("sshd".into(), 10), ("login".into(), 11)]));
         assert_eq!((alice.also_in.join(""), alice.hash.as_deref(), alice.verified_at), ("cn=y".into(), Some("h1"), 10));
+        assert!(!format!("{alice:?}").contains("h1"));
         assert_eq!(store.count_offline_try("alice").unwrap(), 1);
         assert_eq!(store.count_offline_try("alice").unwrap(), 2);
         store.clear_offline_tries("alice").unwrap();

@@ -120,11 +120,18 @@ async fn referrals_are_not_followed_and_hide_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_base_that_is_not_there_is_no_empty_directory() {
-    let s = Slapd::start();
+    let mut s = Slapd::start();
     let nowhere = format!("{}\nuser_base = \"ou=nowhere,{SUFFIX}\"", with_ca(&s));
     let p = at(&s, &format!("ldaps://127.0.0.1:{}", s.ldaps), &nowhere);
     unavailable(&p, "alice").await;
     unavailable(&p, "nobody-here").await;
+    assert!(!p.is_away(), "it answers");
+    s.kill();
+    unavailable(&p, "alice").await;
+    assert!(p.is_away());
+    s.launch();
+    unavailable(&p, "alice").await;
+    assert!(!p.is_away());
 }
 
 #[tokio::test(flavor = "multi_thread")]

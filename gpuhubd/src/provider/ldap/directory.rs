@@ -179,8 +179,7 @@ impl Directory {
         Ok((bound, Some(changed)))
     }
 
-    /// The same in Active Directory, where an expired password binds nobody: the service account asks. The first
-    /// answer is about that.
+    /// The same in Active Directory, where an expired password binds nobody: the service account asks.
     pub(super) async fn change_unicode_pwd(
         &self,
         dn: &str,

@@ -245,6 +245,10 @@ impl Provider for LdapProvider {
         self.offline
     }
 
+    fn is_away(&self) -> bool {
+        self.directory.servers.known().iter().all(|server| server.seems_down())
+    }
+
     fn replica(&self) -> Option<Duration> {
         self.sync.as_ref().map(sync::Sync::bound)
     }
@@ -306,7 +310,8 @@ impl Provider for LdapProvider {
         let who = Who::Name(name);
         let filter = self.schema.people_by_name(std::slice::from_ref(name));
         let attributes = self.schema.of_keys.clone();
-        let entries = self.search(Lane::Logins, &self.user_bases, filter, attributes, MOST_NAMESAKES).await?;
+        // Anybody may ask for anybody's: not in the way of logins.
+        let entries = self.search(Lane::Lookups, &self.user_bases, filter, attributes, MOST_NAMESAKES).await?;
         let Some((entry, _)) = person::entry(&self.schema, &entries, who)? else { return Ok(None) };
         Ok(Some(self.schema.ssh_keys.iter().flat_map(|a| entry.values(&a.key)).cloned().collect()))
     }
@@ -393,7 +398,7 @@ impl Provider for LdapProvider {
         };
         if self.schema.members == Members::Asked {
             let change = self.directory.change_unicode_pwd(&found.dn, &old, &new).await.map_err(away)?;
-            return password::changed(&change, Some(&change));
+            return password::taken(&change);
         }
         let today = found.aging.is_kept().then(|| person::today(now_s()));
         let (bound, change) = self.directory.change_password(&found.dn, &old, &new, today).await.map_err(away)?;

@@ -84,6 +84,11 @@ pub(super) fn changed(bound: &Answer, change: Option<&Answer>) -> Result<(), Str
         }
         .into());
     };
+    taken(answer)
+}
+
+/// What she is told about the answer to a change itself.
+pub(super) fn taken(answer: &Answer) -> Result<(), String> {
     if answer.result.rc == 0 {
         return Ok(());
     }

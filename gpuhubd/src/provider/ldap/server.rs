@@ -105,6 +105,11 @@ impl Server {
         }
     }
 
+    /// Whether it failed when it was last asked.
+    pub(super) fn seems_down(&self) -> bool {
+        self.memory.down().is_some()
+    }
+
     /// Remembers that it works.
     pub(super) fn is_up(&self) {
         self.memory.is_up();
