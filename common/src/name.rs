@@ -166,6 +166,12 @@ pub fn is_group_name(bytes: &[u8]) -> bool {
     check(bytes, true).is_ok()
 }
 
+/// Whether a user name may be another login name of somebody (`alice@corp.example`, Active Directory's
+/// userPrincipalName): then the entry that answers to it has a name of its own.
+pub fn may_be_alias(name: &[u8]) -> bool {
+    name.contains(&b'@')
+}
+
 macro_rules! name_type {
     ($(#[$doc:meta])* $t:ident, $space:expr) => {
         $(#[$doc])*

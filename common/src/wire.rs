@@ -240,6 +240,10 @@ pub struct SshKeysReply {
 pub struct Context {
     /// PAM_USER.
     pub user: String,
+    /// PAM_USER, where the broker has found whose other login name that is, and put her own in its place. Does not
+    /// travel.
+    #[serde(skip)]
+    pub typed: Option<String>,
     /// PAM_SERVICE.
     pub service: String,
     /// PAM_RHOST: where the person comes from, as the service says.

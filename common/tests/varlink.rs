@@ -51,6 +51,7 @@ fn samples() -> Vec<(Call, Vec<Value>)> {
     let group = || Group { name: "ml".into(), gid: 20100, members: vec!["alice".into()] };
     let context = || Context {
         user: "alice".into(),
+        typed: None,
         service: "sshd".into(),
         source: text("192.0.2.7"),
         tty: text("ssh"),

@@ -65,6 +65,8 @@ impl Nss {
     /// getpwnam(3).
     pub(crate) fn user_by_name(&self, name: &[u8], out: &mut Out<'_>) -> Result<UserEntry, Miss> {
         let login = match self.reader.user_by_name(name, out) {
+            // The broker may know whose other login name that is.
+            Answer::Absent if name::may_be_alias(name) => self.is_before_login(),
             // Whom a complete snapshot does not have may yet have a provisional entry.
             Answer::Absent => self.is_before_login().then_some(true).ok_or(Miss::NotFound)?,
             answer => match known(answer)? {
@@ -79,7 +81,8 @@ impl Nss {
             login,
             |local| !local.has_user(name.as_bytes()),
         )?;
-        if user.name == name { push_user(&user, &local, out) } else { Err(Miss::Unavailable) }
+        let is_hers = user.name == name || name::may_be_alias(name.as_bytes());
+        if is_hers { push_user(&user, &local, out) } else { Err(Miss::Unavailable) }
     }
 
     /// getpwuid(3).
@@ -130,8 +133,13 @@ impl Nss {
 
     /// The supplementary group ids of getgrouplist(3), without the primary one.
     pub(crate) fn group_ids_of(&self, name: &[u8], primary: u32, list: &mut Gids) -> Result<(), Miss> {
-        if let Some(()) = known(self.reader.group_ids_of(name, |gids| list.fill(primary, gids)))? {
-            return Ok(());
+        match self.reader.group_ids_of(name, |gids| list.fill(primary, gids)) {
+            Answer::Absent if name::may_be_alias(name) => {}
+            answer => {
+                if let Some(()) = known(answer)? {
+                    return Ok(());
+                }
+            }
         }
         let name = legal(name, name::is_user_name)?;
         let call = Call::GetGroupIds(NameQuery { name: name.to_owned() });

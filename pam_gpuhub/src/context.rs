@@ -39,6 +39,7 @@ pub fn ours(handle: &mut PamHandle) -> Result<Context, PamResultCode> {
     };
     let context = Context {
         user,
+        typed: None,
         service: lossy_item::<Service<'_>>(handle).unwrap_or_default(),
         source: lossy_item::<RHost<'_>>(handle).filter(|s| !s.is_empty()),
         tty: lossy_item::<Tty<'_>>(handle).filter(|s| !s.is_empty()),

@@ -19,6 +19,7 @@ use crate::relay::REPLY;
 use crate::report;
 use gpuhub_common::client::CallError;
 use gpuhub_common::local::LocalAccounts;
+use gpuhub_common::name::may_be_alias;
 use gpuhub_common::wire::{Call, CloseSession, Context, ErrorCode, Nothing, Ready};
 use pam::constants::{PAM_DELETE_CRED, PAM_REFRESH_CRED, PamResultCode};
 use pam::module::PamHandle;
@@ -161,7 +162,8 @@ fn ask(call: Call) -> Result<Ready, Failure> {
 /// Vets the entry, as NSS does: a captured broker must not make us touch a file as somebody else.
 /// Then makes the home, if there should be one and is none.
 fn make_ready(context: &Context, ready: &Ready) -> Result<(), Failure> {
-    if ready.user.name != context.user {
+    let user = &context.user;
+    if ready.user.name != *user && !may_be_alias(user.as_bytes()) {
         return Err(Failure::Entry("another-name"));
     }
     let local = LocalAccounts::try_read().map_err(|_| Failure::Entry("passwd-unreadable"))?;

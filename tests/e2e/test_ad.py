@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness import roots
 from harness.ad import AD, PASSWORD, READER_PASSWORD, USERS
 from harness.box import wait_until
 from harness.ssh import authorize_key, ssh_kbdint, ssh_key
@@ -122,3 +123,55 @@ def test_a_locked_account(box, ad):
     finally:
         ad.tool("domain", "passwordsettings", "set", "--account-lockout-threshold=0")
         ad.modify(CAROL, "replace: lockoutTime\nlockoutTime: 0")
+
+
+def test_her_principal_name_is_another_name_of_hers(box, ad):
+    entry = box.out(["getent", "passwd", "alice"])
+    for typed in ("alice@ad.test", "Alice@AD.test"):
+        assert box.out(["getent", "passwd", typed]) == entry
+        assert box.out(["id", "-G", typed]) == box.out(["id", "-G", "alice"])
+    session = ssh_kbdint(box, "alice@ad.test", [PASSWORD], "id -un; echo $USER $HOME; touch here; stat -c owner=%U here")
+    assert session.accepted, session
+    assert "alice /home/alice" in session.transcript and "owner=alice" in session.transcript
+    for event in ("auth", "account", "session-open", "session-close"):
+        line = box.wait_audit(event=event, login_name="alice@ad.test")
+        assert (line["user"], line["result"]) == ("alice", "ok"), line
+    authorize_key(box, "alice", "/home/alice")
+    assert ssh_key(box, "alice@ad.test").accepted
+    # sshd names her to AuthorizedKeysCommand as her entry does, others as they like.
+    ad.modify(f"CN=Alice Archer,{USERS}", "add: altSecurityIdentities\naltSecurityIdentities: ssh-ed25519 AAAA")
+    try:
+        assert box.out(["gpuhub", "ssh-keys", "alice@ad.test"]) == box.out(["gpuhub", "ssh-keys", "alice"])
+    finally:
+        ad.modify(f"CN=Alice Archer,{USERS}", "delete: altSecurityIdentities")
+
+
+def test_a_principal_name_that_nobody_has(box):
+    assert box.run(["getent", "passwd", "zoe@ad.test"], check=False).returncode == 2
+    assert refused(box, "zoe@ad.test") == ("PAM_USER_UNKNOWN", "unknown-user")
+    session = ssh_kbdint(box, "zoe@ad.test", [PASSWORD], "true")
+    assert not session.accepted
+
+
+def test_by_her_principal_name_nobody_gets_around_a_rule(make_gpubox, ad):
+    box = make_gpubox(AD + '[access]\ndeny_users = ["alice"]\ntries = 3\n', up=False)
+    box.write_file("/etc/gpuhub/ldap.secret", READER_PASSWORD + "\n", mode=0o640, owner="root:gpuhub")
+    box.up()
+    code = box.pam("alice@ad.test", "authenticate", answers=(PASSWORD,))
+    line = box.wait_audit(event="auth", login_name="alice@ad.test")
+    assert (code, line["user"], line["reason"]) == ("PAM_PERM_DENIED", "alice", "not-allowed")
+    # Wrong passwords count against the person, by whatever name they are tried.
+    for name in ("carol@ad.test", "carol", "Carol@ad.test"):
+        assert box.pam(name, "authenticate", answers=("wrong",)) == "PAM_AUTH_ERR"
+    assert box.pam("carol", "authenticate", answers=(PASSWORD,)) == "PAM_MAXTRIES"
+
+
+def test_her_principal_name_in_the_hub(make_gpubox, make_hub, ad):
+    box = make_gpubox(AD, root=roots.HUB, up=False)
+    box.write_file("/etc/gpuhub/ldap.secret", READER_PASSWORD + "\n", mode=0o640, owner="root:gpuhub")
+    hub = make_hub(box.up(), normalize=True)
+    visit = hub.login("alice@ad.test", PASSWORD)
+    assert visit.accepted, visit.text
+    visit.user = "alice"    # so the hub calls her now
+    assert visit.spawn_and_wait().identity()["uids"] == [int(box.out(["id", "-u", "alice"]))]
+    visit.stop_server()

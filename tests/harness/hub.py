@@ -21,10 +21,12 @@ session include common-session
 class Hub:
     """JupyterHub with its stock PAMAuthenticator at http://ADDRESS:8000."""
 
-    def __init__(self, box: Box, open_sessions: bool = False, pam_service: str | None = PAM_SERVICE):
+    def __init__(self, box: Box, open_sessions: bool = False, pam_service: str | None = PAM_SERVICE,
+                 normalize: bool = False):
         self.box = box
         self.url = f"http://{box.address}:8000"
         self.open_sessions = open_sessions
+        self.normalize = normalize
         box.write_file("/etc/jupyterhub_config.py", (FIXTURES / "hub" / "jupyterhub_config.py").read_text())
         box.run(["mkdir", "-p", "-m", "700", "/run/jhub"])
         if pam_service and not box.exists("/etc/pam.d/jupyterhub"):
@@ -33,6 +35,7 @@ class Hub:
 
     def start(self) -> "Hub":
         env = {"ADDRESS": self.box.address, "OPEN_SESSIONS": "yes" if self.open_sessions else "no",
+               "NORMALIZE": "yes" if self.normalize else "no",
                "PATH": "/opt/jhub/bin:/opt/node/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
         self._process = self.box.popen(["/opt/jhub/bin/jupyterhub", "-f", "/etc/jupyterhub_config.py"], log="hub",
                                        env=env)

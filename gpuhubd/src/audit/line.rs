@@ -17,6 +17,7 @@ impl Event {
         let mut fields = vec![("event", self.event.to_owned()), ("result", result.to_owned())];
         let mut add = |key, value: Option<String>| fields.extend(value.map(|v| (key, v)));
         add("user", self.user.clone());
+        add("login_name", self.login_name.clone());
         add("uid", self.uid.map(|n| n.to_string()));
         add("service", self.service.clone());
         add("source", self.source.clone());

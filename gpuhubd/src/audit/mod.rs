@@ -17,8 +17,10 @@ pub struct Event {
     pub event: &'static str,
     /// How it went.
     pub result: Outcome,
-    /// PAM_USER, if it could be a name at all.
+    /// PAM_USER, if it could be a name at all; or the name of whoever logs in as that, too.
     pub user: Option<String>,
+    /// PAM_USER, if it is not that.
+    pub login_name: Option<String>,
     /// Her uid, where she is known.
     pub uid: Option<u32>,
     /// PAM_SERVICE.

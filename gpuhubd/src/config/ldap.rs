@@ -227,6 +227,8 @@ pub enum LdapMembers {
 pub struct LdapAttributes {
     /// The login name: `uid`.
     pub user_name: Option<String>,
+    /// Another login name, with an `@` in it: Active Directory's `userPrincipalName`; elsewhere none. Empty: none.
+    pub user_alias: Option<String>,
     /// `uidNumber`.
     pub user_uid: Option<String>,
     /// The number of the primary group: `gidNumber`.
@@ -262,8 +264,9 @@ impl LdapAttributes {
             &self.group_name,
             &self.group_gid,
         ];
+        let alias = self.user_alias.iter().filter(|name| !name.is_empty());
         let several = [&self.group_member, &self.user_ssh_keys].into_iter().flatten().flat_map(|m| m.0.iter());
-        one.into_iter().flatten().chain(several).map(String::as_str)
+        one.into_iter().flatten().chain(alias).chain(several).map(String::as_str)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! - [`directory`]: who is `alice`, who is 20001 (NSS); [`turns`]: who may ask for it;
 //!   [`absent`]: who was not there a moment ago; [`local`]: who is the machine's own
+//! - [`alias`]: other names by which people log in
 //! - [`absorb`]: the one way an entry comes in; [`unchanged`]: who came in just so a moment ago
 //! - [`login`]: is this really alice (pam_authenticate)
 //! - [`offline`]: the same while her directory is away
@@ -18,6 +19,7 @@ mod absent;
 mod absorb;
 mod account;
 mod admin;
+mod alias;
 mod cache;
 mod directory;
 pub mod follow;
@@ -98,6 +100,8 @@ pub struct Engine {
     provisional: provisional::Provisional,
     /// Who has just proved herself.
     proven: proven::Proven,
+    /// Whose the other login names were a moment ago.
+    aliases: alias::Aliases,
     /// Names that nobody had a moment ago.
     absent: absent::Absent,
     local: local::Local,
@@ -138,6 +142,7 @@ impl Engine {
             audit,
             provisional: provisional::Provisional::default(),
             proven: proven::Proven::default(),
+            aliases: alias::Aliases::default(),
             absent: absent::Absent::default(),
             local: local::Local::default(),
             unchanged: unchanged::Unchanged::default(),
@@ -199,6 +204,7 @@ fn event_of(base: Event, context: &Context) -> Event {
     let user = gpuhub_common::name::is_user_name(context.user.as_bytes()).then(|| context.user.clone());
     Event {
         user: Some(user.unwrap_or_else(|| "?".into())),
+        login_name: some(&context.typed),
         service: Some(context.service.clone()),
         source: some(&context.source),
         tty: some(&context.tty),

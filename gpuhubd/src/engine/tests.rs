@@ -38,8 +38,8 @@ fn a_box_with(test: &str, rules: Rules) -> Box_ {
     let audit = Audit::start("/nonexistent/log", AuditConfig::default().queue, "test").unwrap();
     let publishing = publish::start(store.clone(), dir.join("snapshot"), View::default(), audit.clone());
     let scripted = |name, method| {
-        let (people, replica) = (Mutex::default(), Mutex::default());
-        Arc::new(Scripted { name, method, people, forgetful: false.into(), replica })
+        let (people, aliases, replica) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Scripted { name, method, people, aliases, away: false.into(), forgetful: false.into(), replica })
     };
     let (corp, sso) = (scripted("corp", Method::Password), scripted("sso", Method::DeviceCode));
     let providers: Vec<Arc<dyn Provider>> = vec![corp.clone(), sso.clone()];

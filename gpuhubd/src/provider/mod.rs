@@ -174,6 +174,16 @@ pub trait Provider: Send + Sync {
         Ok(self.look_up(Who::Name(name)).await?.map(|_| Vec::new()))
     }
 
+    /// Whether its people have other login names besides their own.
+    fn has_aliases(&self) -> bool {
+        false
+    }
+
+    /// The name of whoever has `alias` for another login name; `None` is certain. `login`: as for [`Provider::find`].
+    async fn owner_of_alias(&self, _alias: &UserName, _login: bool) -> Result<Option<UserName>, Unavailable> {
+        Ok(None)
+    }
+
     /// Whether its own rules let her in there. The rules of `[access]` are the engine's.
     async fn permits(&self, _person: &Person, _origin: &Origin) -> Result<(), Denied> {
         Ok(())

@@ -7,6 +7,7 @@ use crate::model::{Denied, DirectoryGroup, Method, Person, Reason, Unavailable};
 use async_trait::async_trait;
 use gpuhub_common::name::UserName;
 use gpuhub_common::secret::Secret;
+use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,6 +20,10 @@ pub struct Scripted {
     pub method: Method,
     /// Who they are.
     pub people: Mutex<Vec<Person>>,
+    /// Their other login names; each with the name of whose it is.
+    pub aliases: Mutex<HashMap<String, String>>,
+    /// It does not answer.
+    pub away: AtomicBool,
     /// What it said is asked again each time.
     pub forgetful: AtomicBool,
     /// It is kept whole ([`Provider::replica`]).
@@ -26,6 +31,10 @@ pub struct Scripted {
 }
 
 impl Scripted {
+    fn answer(&self) -> Result<(), Unavailable> {
+        if self.away.load(Ordering::Relaxed) { Err(Unavailable("away".into())) } else { Ok(()) }
+    }
+
     fn find(&self, name: &str) -> Option<Person> {
         self.people.lock().unwrap().iter().find(|p| p.name.as_str() == name).cloned()
     }
@@ -54,7 +63,16 @@ impl Provider for Scripted {
     fn may_become(&self, _: &UserName) -> bool {
         self.method == Method::DeviceCode
     }
+    fn has_aliases(&self) -> bool {
+        self.method == Method::Password
+    }
+    async fn owner_of_alias(&self, alias: &UserName, _: bool) -> Result<Option<UserName>, Unavailable> {
+        self.answer()?;
+        let aliases = self.aliases.lock().unwrap();
+        Ok(aliases.get(&alias.as_str().to_ascii_lowercase()).map(|name| UserName::new(name).unwrap()))
+    }
     async fn find(&self, who: Who<'_>) -> Result<Option<Person>, Unavailable> {
+        self.answer()?;
         Ok(match who {
             Who::Name(name) if self.method == Method::Password => self.find(name.as_str()),
             Who::Uid(uid, _) if self.method == Method::Password => {

@@ -14,7 +14,7 @@ use crate::engine::{Asker, Caller, Engine, GroupKey, LookupError, UserKey};
 use crate::provider::builtin::PasswordRule;
 use frame::Frames;
 use gpuhub_common::wire::{
-    BadRequest, Call, Code, ErrorCode, GroupIdsReply, GroupQuery, GroupReply, Next, Nothing, Purpose, Reply, Request,
+    BadRequest, Call, CloseSession, Code, ErrorCode, GroupIdsReply, GroupQuery, GroupReply, Next, Nothing, Purpose, Reply, Request,
     SshKeysReply, Step, UserQuery, UserReply,
 };
 use rights::{Peer, State};
@@ -193,11 +193,19 @@ impl Server {
             Call::GetUser(query) => frames.send(&reply(self.get_user(query, caller, peer).await?)).await,
             Call::GetGroup(query) => frames.send(&reply(self.get_group(query, caller).await?)).await,
             Call::GetGroupIds(query) => {
-                let gids = engine.group_ids(&query.name, Asker::Anybody(caller.uid)).await;
+                let asker = Asker::Anybody(caller.uid);
+                let gids = match engine.own_name(query.name, asker).await {
+                    Ok(name) => engine.group_ids(&name, asker).await,
+                    Err(error) => Err(error),
+                };
                 frames.send(&reply(gids.map(|gids| GroupIdsReply { gids }))).await
             }
             Call::GetSshKeys(query) => {
-                let keys = Box::pin(engine.ssh_keys(&query.name, Asker::Anybody(caller.uid))).await;
+                let asker = Asker::Anybody(caller.uid);
+                let keys = match engine.own_name(query.name, asker).await {
+                    Ok(name) => Box::pin(engine.ssh_keys(&name, asker)).await,
+                    Err(error) => Err(error),
+                };
                 frames.send(&reply(keys.map(|keys| SshKeysReply { keys }))).await
             }
             Call::Begin(begin) => {
@@ -207,9 +215,10 @@ impl Server {
                 let (dialog, far) = Dialog::pair();
                 let (engine, caller) = (Arc::clone(engine), caller.clone());
                 let task = tokio::spawn(async move {
+                    let context = engine.by_own_name(begin.context).await;
                     match begin.purpose {
-                        Purpose::Authenticate => engine.login(&caller, &begin.context, dialog).await,
-                        Purpose::ChangePassword => engine.change_password(&begin.context, dialog).await,
+                        Purpose::Authenticate => engine.login(&caller, &context, dialog).await,
+                        Purpose::ChangePassword => engine.change_password(&context, dialog).await,
                     }
                 });
                 let conversation = Box::pin(converse(frames, far, Conversation(task), peer));
@@ -217,10 +226,18 @@ impl Server {
             }
             // Only ever inside a conversation; the rights table says so.
             Call::Answer(_) => return Err(Dropped),
-            Call::Account(context) => frames.send(&reply(Ok(Box::pin(engine.account(caller, &context)).await))).await,
-            Call::Establish(context) => frames.send(&reply(engine.establish(&context))).await,
-            Call::OpenSession(context) => frames.send(&reply(engine.open_session(&context))).await,
-            Call::CloseSession(close) => frames.send(&reply(engine.close_session(&close).map(|()| Nothing {}))).await,
+            Call::Account(context) => {
+                let context = Box::pin(engine.by_own_name(context)).await;
+                frames.send(&reply(Ok(Box::pin(engine.account(caller, &context)).await))).await
+            }
+            Call::Establish(context) => frames.send(&reply(engine.establish(&engine.by_known_name(context)))).await,
+            Call::OpenSession(context) => {
+                frames.send(&reply(engine.open_session(&engine.by_known_name(context)))).await
+            }
+            Call::CloseSession(close) => {
+                let close = CloseSession { context: engine.by_known_name(close.context), ..close };
+                frames.send(&reply(engine.close_session(&close).map(|()| Nothing {}))).await
+            }
             Call::Admin(admin) => frames.send(&reply(Ok(Box::pin(engine.admin(caller, admin, self.rule)).await))).await,
             Call::Idmap(call) => frames.send(&reply(Ok(Box::pin(engine.idmap(caller, call)).await))).await,
             Call::Cache(call) => frames.send(&reply(Ok(Box::pin(engine.cache(caller, call)).await))).await,
@@ -241,12 +258,15 @@ impl Server {
         } else {
             (Asker::Anybody(caller.uid), None)
         };
-        let key = match (&q.name, q.uid) {
-            (Some(name), None) => UserKey::Name(name),
-            (None, Some(uid)) => UserKey::Uid(uid),
+        let found = match (q.name, q.uid) {
+            (Some(name), None) => match self.engine.own_name(name, asker).await {
+                Ok(name) => self.engine.user(UserKey::Name(&name), asker).await,
+                Err(error) => Err(error),
+            },
+            (None, Some(uid)) => self.engine.user(UserKey::Uid(uid), asker).await,
             _ => return Err(Dropped),
         };
-        Ok(self.engine.user(key, asker).await.map(|user| UserReply { user }))
+        Ok(found.map(|user| UserReply { user }))
     }
 
     async fn get_group(&self, q: GroupQuery, caller: &Caller) -> Result<Result<GroupReply, LookupError>, Dropped> {

@@ -4,6 +4,7 @@
 //! across an await and never across the network. The snapshot is read by another connection
 //! ([`Store::everything`]), which waits for nobody.
 
+mod aliases;
 mod builtin;
 mod ids;
 mod offline;
@@ -60,6 +61,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema-3.sql"),
     include_str!("schema-4.sql"),
     include_str!("schema-5.sql"),
+    include_str!("schema-6.sql"),
 ];
 
 /// All that lookups and logins ask come again and again.

@@ -316,6 +316,20 @@ impl Provider for LdapProvider {
         Ok(Some(self.schema.ssh_keys.iter().flat_map(|a| entry.values(&a.key)).cloned().collect()))
     }
 
+    fn has_aliases(&self) -> bool {
+        self.schema.alias.is_some()
+    }
+
+    async fn owner_of_alias(&self, alias: &UserName, login: bool) -> Result<Option<UserName>, Unavailable> {
+        let Some(filter) = self.schema.people_by_alias(alias) else { return Ok(None) };
+        let lane = if login { Lane::Logins } else { Lane::Lookups };
+        let attributes = self.schema.of_alias.clone();
+        let entries = self.search(lane, &self.user_bases, filter, attributes, MOST_NAMESAKES).await?;
+        let named = entries.iter().filter_map(|e| person::user_name(&self.schema, e).map(|name| (e, name)));
+        let one = person::single(named, |(e, _)| &e.dn, "people of one login name")?;
+        Ok(one.map(|(_, name)| name))
+    }
+
     async fn permits(&self, person: &Person, origin: &Origin) -> Result<(), Denied> {
         let Some(filter) = self.access.filter(&self.schema, &person.name, origin) else { return Ok(()) };
         let entries = self.search_people(Lane::Logins, filter, MOST_NAMESAKES).await?;

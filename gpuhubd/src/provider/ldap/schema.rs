@@ -54,6 +54,8 @@ pub(super) struct Schema {
     pub(super) shadow: bool,
     /// Login name.
     pub(super) name: Attribute,
+    /// Another one.
+    pub(super) alias: Option<Attribute>,
     pub(super) uid: Attribute,
     pub(super) gid: Attribute,
     pub(super) gecos: Attribute,
@@ -72,6 +74,8 @@ pub(super) struct Schema {
     pub(super) ssh_keys: Vec<Attribute>,
     /// Asked of an entry for those.
     pub(super) of_keys: Arc<[String]>,
+    /// Asked of whoever has another login name.
+    pub(super) of_alias: Arc<[String]>,
     /// Asked of a person's entry.
     pub(super) of_person: Arc<[String]>,
     /// Asked of the groups of somebody: not their members.
@@ -150,6 +154,7 @@ impl Schema {
             members,
             shadow: config.shadow && !ad,
             name: named(&own.user_name, or_ad("uid", "sAMAccountName")),
+            alias: own.user_alias.as_deref().or(ad.then_some("userPrincipalName")).filter(|name| !name.is_empty()).map(Attribute::new),
             uid: named(&own.user_uid, "uidNumber"),
             gid: named(&own.user_gid, "gidNumber"),
             gecos: named(&own.user_gecos, "gecos"),
@@ -163,6 +168,7 @@ impl Schema {
             member,
             ssh_keys: own_keys.iter().map(|name| Attribute::new(name)).collect(),
             of_keys: none.clone(),
+            of_alias: none.clone(),
             of_person: none.clone(),
             of_her_groups: none.clone(),
             of_group: none.clone(),
@@ -216,6 +222,7 @@ impl Schema {
         let members: Vec<&Attribute> = self.member.iter().collect();
         let of_group = of_her_groups.iter().cloned().chain(all(&members, &[]).iter().cloned()).collect();
         let of_member = all(&members, &["objectClass"]).iter().cloned().chain([name.name.clone()]).collect();
+        self.of_alias = all(&[name], &[]);
         self.of_keys = of_keys;
         (self.of_person, self.of_her_groups) = (of_person, of_her_groups);
         (self.of_group, self.of_member) = (of_group, of_member);
@@ -243,6 +250,12 @@ impl Schema {
     pub(super) fn people_by_name(&self, names: &[UserName]) -> String {
         let named = names.iter().map(|n| equals(&self.name, n.as_str()));
         format!("(&{}{})", self.people, any(named))
+    }
+
+    /// The filter for whoever has this other login name; `None`: nobody of this directory has any.
+    pub(super) fn people_by_alias(&self, alias: &UserName) -> Option<String> {
+        let attribute = self.alias.as_ref()?;
+        Some(format!("(&{}{})", self.people, equals(attribute, alias.as_str())))
     }
 
     /// The filter for the POSIX groups that name this member.
