@@ -101,14 +101,7 @@ impl Client {
     /// Sends `call` and waits for its reply, all within `timeout`.
     pub fn call<T: DeserializeOwned>(&mut self, call: Call, timeout: Duration) -> Result<T, CallError> {
         let deadline = Instant::now() + timeout;
-        // One allocation that never moves: the request may hold a secret.
-        let mut frame = Zeroizing::new(Vec::with_capacity(wire::MAX_REQUEST));
-        serde_json::to_writer(&mut *frame, &Request { version: wire::VERSION, call })
-            .map_err(|_| CallError::Protocol)?;
-        frame.push(0);
-        if frame.len() > wire::MAX_REQUEST {
-            return Err(CallError::Protocol);
-        }
+        let frame = frame(&Request { version: wire::VERSION, call })?;
         self.send(&frame, deadline)?;
         self.receive(deadline)?;
         let reply: Reply<T> = serde_json::from_slice(&self.buffer).map_err(|_| CallError::Protocol)?;
@@ -187,6 +180,34 @@ impl Client {
                 _ => return Err(CallError::Protocol),
             }
         }
+    }
+}
+
+/// The request with its NUL, in one allocation that never moves: it may hold a secret. Written twice, so that no more
+/// has to be wiped than there is.
+fn frame(request: &Request) -> Result<Zeroizing<Vec<u8>>, CallError> {
+    let mut length = Length(1);
+    serde_json::to_writer(&mut length, request).map_err(|_| CallError::Protocol)?;
+    if length.0 > wire::MAX_REQUEST {
+        return Err(CallError::Protocol);
+    }
+    let mut frame = Zeroizing::new(Vec::with_capacity(length.0));
+    serde_json::to_writer(&mut *frame, request).map_err(|_| CallError::Protocol)?;
+    frame.push(0);
+    Ok(frame)
+}
+
+/// Counts what is written.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.saturating_add(bytes.len());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -161,7 +161,8 @@ fn run(config: Config, paths: &Paths) -> Result<(), String> {
     // Still root and single-threaded: the socket, the directories, the user.
     let listener = privileges::prepare(paths)?;
     let crowd = runtime(1)?;
-    let served = runtime(2)?.block_on(serve(config, paths, listener, crowd.handle().clone()));
+    // One thread: what it hands to another, and gets back, takes longer than most of what a login does.
+    let served = runtime(1)?.block_on(serve(config, paths, listener, crowd.handle().clone()));
     crowd.shutdown_background();
     served
 }
@@ -202,9 +203,10 @@ async fn serve(
     let engine = Arc::new(Engine::new(rules, store, idmap, providers, publishing, audit.clone()));
 
     audit.log(Event { detail: Some(format!("version {}", env!("CARGO_PKG_VERSION"))), ..Event::ok("broker-start") });
-    tokio::spawn(refresh::run(Arc::clone(&engine)));
-    tokio::spawn(follow::run(Arc::clone(&engine)));
-    tokio::spawn(replica::run(Arc::clone(&engine)));
+    // Not in the way of logins.
+    crowd.spawn(refresh::run(Arc::clone(&engine)));
+    crowd.spawn(follow::run(Arc::clone(&engine)));
+    crowd.spawn(replica::run(Arc::clone(&engine)));
     // What the store has is served at once; what the configuration changed of it follows.
     let taking_in = Arc::clone(&engine);
     let taking_in = tokio::spawn(async move { taking_in.take_in_builtins().await });

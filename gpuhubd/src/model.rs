@@ -51,6 +51,16 @@ pub struct Person {
     pub standing: Standing,
 }
 
+impl Person {
+    /// Whether nothing differs but what only access rules look at.
+    pub fn has_the_same_entry(&self, other: &Person) -> bool {
+        let Self { provider, name, key, full_name, uid, gid, home, shell, groups, also_in: _, standing } = self;
+        (provider, name, key, full_name) == (&other.provider, &other.name, &other.key, &other.full_name)
+            && (uid, gid, home, shell) == (&other.uid, &other.gid, &other.home, &other.shell)
+            && (groups, standing) == (&other.groups, &other.standing)
+    }
+}
+
 /// A group by name, and by id where the directory fixes it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GroupClaim {

@@ -17,15 +17,14 @@ impl Engine {
     /// vetted, stored. What is refused is audited and never served.
     pub(super) async fn absorb(&self, person: &Person) -> Result<(Passwd, bool), Denied> {
         let state = self.state()?;
-        if let Some(passwd) = self.as_before(person, &state)? {
+        if let Some(passwd) = self.as_before(person, &state) {
             return Ok((passwd, false));
         }
         let taken = self.absorb_anew(person).await?;
-        self.remember(person, state);
+        self.remember(person, &taken.0, state);
         Ok(taken)
     }
 
-    /// The same for whoever is not logging in, and whose directory is asked a few times an hour.
     async fn absorb_anew(&self, person: &Person) -> Result<(Passwd, bool), Denied> {
         let name = person.name.as_str();
         let refused = |reason: &'static str, detail: String| {
@@ -88,6 +87,10 @@ impl Engine {
             fetched_at: unix_now(),
             gone: false,
         };
+        if self.store.is_known_so(&known, &groups).map_err(internal)? {
+            self.saw(name);
+            return Ok((passwd, false));
+        }
         let changed = self.store.put_person(&known, &groups).map_err(internal)?;
         Ok((passwd, changed))
     }
@@ -261,7 +264,7 @@ impl Engine {
     }
 
     pub(super) async fn take_in(&self, person: &Person) -> Result<Passwd, LookupError> {
-        match self.absorb_anew(person).await {
+        match self.absorb(person).await {
             Ok((passwd, changed)) => {
                 if changed {
                     self.publishing.publish().await;

@@ -29,10 +29,12 @@ impl Engine {
             CacheCall::Expire(query) => Some(format!("cache expire {}", of(query))),
             CacheCall::Refresh(query) => Some(format!("cache refresh {}", of(query))),
         };
-        let answer = match call {
-            CacheCall::Show(query) => self.show(&query),
-            CacheCall::Expire(query) => self.expire(&query),
-            CacheCall::Refresh(query) => self.ask_again(&query).await,
+        // What is shown is of the store.
+        let answer = match (self.write_seen().await, call) {
+            (Err(e), _) => Err(text(e)),
+            (Ok(()), CacheCall::Show(query)) => self.show(&query),
+            (Ok(()), CacheCall::Expire(query)) => self.expire(&query),
+            (Ok(()), CacheCall::Refresh(query)) => self.ask_again(&query).await,
         };
         if let Some(what) = what {
             let (result, reason) = if answer.is_ok() { (Outcome::Ok, "ok") } else { (Outcome::Denied, "refused") };

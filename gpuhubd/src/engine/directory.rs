@@ -78,7 +78,7 @@ impl Engine {
             UserKey::Uid(uid) => self.store.person_by_uid(uid),
         }
         .map_err(unavailable)?;
-        if let Some(k) = known.as_ref().filter(|k| !k.gone && self.is_fresh(&k.provider, k.fetched_at)) {
+        if let Some(k) = known.as_ref().filter(|k| !k.gone && self.is_fresh(&k.provider, self.seen_at(k))) {
             return Ok(Here::Fresh(k.clone()));
         }
         let local = self.local.accounts().map_err(|_| LookupError::Unavailable)?;

@@ -17,6 +17,8 @@ pub async fn run(engine: Arc<Engine>) {
     let ttls = engine.providers.iter().filter_map(|p| p.cache_ttl());
     let every = ttls.map(every).min().unwrap_or(EVERY);
     loop {
+        // Else all of them would be asked for now. If it cannot be written, they are.
+        let _ = engine.write_seen().await;
         for provider in &engine.providers {
             let Some(ttl) = provider.cache_ttl().filter(|_| !engine.replicas.is_current(provider.as_ref())) else {
                 continue;

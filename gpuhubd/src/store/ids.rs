@@ -151,7 +151,7 @@ impl Store {
         if known {
             return Ok(true);
         }
-        self.transaction(|tx| {
+        self.add(|tx| {
             for (kind, name) in names {
                 if !is_free_for(tx, *kind, id, name)? {
                     return Ok(false);

@@ -119,6 +119,11 @@ impl Store {
         self.transaction_of(f, |_| true)
     }
 
+    /// The same of what only adds somebody or something new: no edit.
+    fn add<T>(&self, f: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.transaction_of(f, |_| false)
+    }
+
     /// The same; of what it says to have done, `is_edit` says whether it counts.
     fn transaction_of<T>(
         &self,
@@ -159,8 +164,8 @@ impl Store {
         }
     }
 
-    /// Counts whatever was written since the start, but for when somebody was last seen and which sessions there are:
-    /// while it stands, the same questions have the same answers.
+    /// Counts whatever was written since the start that could make somebody who is known another entry than she has:
+    /// not who and what is new, nor when somebody was last seen, nor sessions.
     pub fn edits(&self) -> u64 {
         self.edits.load(Ordering::SeqCst)
     }

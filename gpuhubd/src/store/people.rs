@@ -5,7 +5,7 @@ use super::{IdKind, Store, StoreError, bump_generation};
 use crate::model::PersonKey;
 use gpuhub_common::entry::{Group, Passwd};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// Somebody who is or was known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,8 +112,8 @@ impl Store {
 
     /// Binds a name that nobody here has yet. An error if it or the key is bound otherwise.
     pub fn bind(&self, name: &str, key: &PersonKey) -> Result<(), StoreError> {
-        self.with(|c| {
-            c.execute("INSERT INTO bindings VALUES (?1, ?2, ?3)", params![name, key.issuer, key.subject]).map(|_| ())
+        self.add(|tx| {
+            tx.execute("INSERT INTO bindings VALUES (?1, ?2, ?3)", params![name, key.issuer, key.subject]).map(|_| ())
         })
     }
 
@@ -153,16 +153,44 @@ impl Store {
             if written == 0 {
                 return Err(StoreError::QueryReturnedNoRows);
             }
+            let is_new = before.is_none();
             let same_provider = before.as_ref().is_some_and(|b| b.provider == known.provider);
             let same_person = before.is_some_and(|b| b.passwd == known.passwd && b.gone == known.gone);
-            let same_groups = !put_memberships(tx, &known.provider, name, groups)?;
+            let renumbered = renumber(tx, &known.provider, groups)?;
+            let same_groups = !put_memberships(tx, &known.provider, name, groups)? && !renumbered;
             if !(same_person && same_groups) {
                 bump_generation(tx)?;
             }
             let is_seen = !(same_person && same_groups);
-            Ok((is_seen, is_seen || !same_provider))
+            Ok((is_seen, renumbered || (!is_new && (is_seen || !same_provider))))
         };
         self.transaction_of(write, |(_, is_edit)| *is_edit).map(|(is_seen, _)| is_seen)
+    }
+
+    /// Whether [`Store::put_person`] would change nothing but when she was last seen, and she is not to be asked for.
+    pub fn is_known_so(&self, known: &KnownPerson, groups: &[Group]) -> Result<bool, StoreError> {
+        let KnownPerson { provider, key, passwd, fetched_at: _, gone } = known;
+        let name = &passwd.name;
+        self.with(|c| {
+            // The locks of a transaction are taken once.
+            let c = c.unchecked_transaction()?;
+            let Some(is) = c.prepare_cached(&format!("{PERSON} WHERE name = ?1"))?.query_row([name], person).optional()?
+            else {
+                return Ok(false);
+            };
+            if (&is.provider, &is.key, &is.passwd, &is.gone) != (provider, key, passwd, gone) || is.fetched_at <= EXPIRED
+            {
+                return Ok(false);
+            }
+            let mut gid_of = c.prepare_cached("SELECT gid FROM groups WHERE name = ?1")?;
+            for group in groups {
+                let gid: Option<u32> = gid_of.query_row([&group.name], |r| r.get(0)).optional()?;
+                if gid != Some(group.gid) {
+                    return Ok(false);
+                }
+            }
+            Ok(memberships(&c, name)? == joined(name, groups))
+        })
     }
 
     /// The provider no longer has her: she is served no more, her binding stays.
@@ -182,7 +210,7 @@ impl Store {
 
     /// Writes a group with its whole list of members. Whether a reader could see a difference.
     pub fn put_group(&self, known: &KnownGroup) -> Result<bool, StoreError> {
-        self.transaction(|tx| {
+        let write = |tx: &Transaction<'_>| {
             let g = &known.group;
             let before = group_where(tx, "name = ?1", [&g.name])?;
             tx.execute(
@@ -202,7 +230,8 @@ impl Store {
                 bump_generation(tx)?;
             }
             Ok(changed)
-        })
+        };
+        self.transaction_of(write, |changed| *changed)
     }
 
     /// The directory no longer has this group.
@@ -341,6 +370,17 @@ impl Store {
         })
     }
 
+    /// Who was seen when, just as she is known; but not those who are expired.
+    pub fn put_seen(&self, seen: &HashMap<String, i64>) -> Result<(), StoreError> {
+        let write = |tx: &Transaction<'_>| {
+            let sql =
+                format!("UPDATE people SET fetched_at = ?2 WHERE name = ?1 AND fetched_at > {EXPIRED} AND gone = 0");
+            let mut put = tx.prepare_cached(&sql)?;
+            seen.iter().try_for_each(|(name, at)| put.execute(params![name, at]).map(drop))
+        };
+        self.transaction_of(write, |()| false)
+    }
+
     /// Names of `provider`'s people whose entry is older than `before`, oldest first.
     pub fn stale_people(&self, provider: &str, before: i64, most: u32) -> Result<Vec<String>, StoreError> {
         self.with(|c| {
@@ -397,25 +437,43 @@ pub(super) fn group_where<P: rusqlite::Params>(
     Ok(Some(known))
 }
 
+/// Gives the provider's groups the gids that they have now. Whether one had another.
+fn renumber(tx: &Transaction<'_>, provider: &str, groups: &[Group]) -> Result<bool, StoreError> {
+    let mut renumbered = false;
+    let mut put = tx.prepare_cached("UPDATE groups SET gid = ?2 WHERE name = ?1 AND gid <> ?2 AND provider = ?3")?;
+    for g in groups {
+        renumbered |= put.execute(params![g.name, g.gid, provider])? > 0;
+    }
+    Ok(renumbered)
+}
+
+/// The groups that have somebody, sorted.
+fn memberships(c: &Connection, user: &str) -> Result<Vec<String>, StoreError> {
+    c.prepare_cached("SELECT DISTINCT grp FROM members WHERE user = ?1 ORDER BY grp")?
+        .query_map([user], |r| r.get(0))?
+        .collect()
+}
+
+/// Those of `groups` that have her, sorted.
+fn joined<'g>(user: &str, groups: &'g [Group]) -> Vec<&'g str> {
+    let mut joined: Vec<&str> =
+        groups.iter().filter(|g| g.members.iter().any(|m| m == user)).map(|g| &*g.name).collect();
+    joined.sort_unstable();
+    joined.dedup();
+    joined
+}
+
 /// Replaces the memberships that somebody's own entry claims; makes the groups that are new.
 /// Whether anything changed.
 fn put_memberships(tx: &Transaction<'_>, provider: &str, user: &str, groups: &[Group]) -> Result<bool, StoreError> {
     let mut changed = false;
     let mut put = tx.prepare_cached(
-        "INSERT INTO groups (name, gid, provider, fetched_at) VALUES (?1, ?2, ?3, 0)
-         ON CONFLICT (name) DO UPDATE SET gid = ?2 WHERE gid <> ?2 AND provider = ?3",
+        "INSERT INTO groups (name, gid, provider, fetched_at) VALUES (?1, ?2, ?3, 0) ON CONFLICT (name) DO NOTHING",
     )?;
     for g in groups {
         changed |= put.execute(params![g.name, g.gid, provider])? > 0;
     }
-    let before: Vec<String> = tx
-        .prepare_cached("SELECT DISTINCT grp FROM members WHERE user = ?1 ORDER BY grp")?
-        .query_map([user], |r| r.get(0))?
-        .collect::<Result<_, _>>()?;
-    let mut after: Vec<&str> =
-        groups.iter().filter(|g| g.members.iter().any(|m| m == user)).map(|g| &*g.name).collect();
-    after.sort_unstable();
-    after.dedup();
+    let (before, after) = (memberships(tx, user)?, joined(user, groups));
     // What her own entry says also corrects what the lists of groups said earlier.
     if before != after {
         changed = true;
@@ -451,7 +509,7 @@ fn put_list(tx: &Transaction<'_>, group: &Group) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::unix_now;
+    use crate::store::{Source, unix_now};
 
     fn known(name: &str, uid: u32) -> KnownPerson {
         KnownPerson {
@@ -496,18 +554,72 @@ mod tests {
         s.put_person(&KnownPerson { fetched_at: 9, ..known("alice", 5000) }, &g).unwrap();
         assert_eq!(s.person("alice").unwrap().unwrap().fetched_at, 9);
         assert_eq!(s.edits(), edits);
-        s.put_person(&KnownPerson { provider: "sso".into(), ..known("alice", 5000) }, &g).unwrap();
-        assert!(s.edits() > edits, "another provider answers for her");
+        // Nor is what comes in new, of somebody else.
+        s.put_person(&known("bob", 5001), &[group("ml", 7000, &["bob"]), group("vision", 7002, &["bob"])]).unwrap();
+        s.bind("carol", &PersonKey { issuer: "corp".into(), subject: "carol".into() }).unwrap();
+        s.give_id(&[(IdKind::User, "carol")], 5002, Source::Computed, 0, false).unwrap();
+        assert_eq!(s.edits(), edits);
+        let list = |members: &[&str]| KnownGroup {
+            provider: "corp".into(),
+            group: group("ml", 7001, members),
+            fetched_at: unix_now(),
+        };
         for edit in [
-            &(|| s.put_person(&known("alice", 5001), &g).map(|_| ())) as &dyn Fn() -> Result<(), StoreError>,
-            &|| s.put_person(&known("alice", 5001), &[group("ml", 7001, &["alice"])]).map(|_| ()),
-            &|| s.bind("bob", &PersonKey { issuer: "corp".into(), subject: "bob".into() }),
+            &(|| s.put_person(&known("bob", 5001), &[group("ml", 7001, &["bob"])]).map(|_| ()))
+                as &dyn Fn() -> Result<(), StoreError>,
+            &|| s.put_person(&KnownPerson { provider: "sso".into(), ..known("alice", 5000) }, &g).map(|_| ()),
+            &|| s.put_group(&list(&["alice", "bob"])).map(|_| ()),
+            &|| s.change_id(&[(IdKind::User, "bob")], 5009, Source::Override, false).map(|_| ()),
             &|| s.mark_gone("alice").map(|_| ()),
         ] {
             let before = s.edits();
             edit().unwrap();
             assert!(s.edits() > before);
         }
+        s.put_group(&list(&["bob"])).unwrap();
+        let edits = s.edits();
+        s.put_group(&list(&["bob"])).unwrap();
+        assert_eq!(s.edits(), edits, "the same list, a moment later");
+    }
+
+    #[test]
+    fn what_is_known_so_need_not_be_written() {
+        let s = Store::in_memory().unwrap();
+        let g = [group("ml", 7000, &["alice"]), group("alice", 5000, &[])];
+        let alice = known("alice", 5000);
+        assert!(!s.is_known_so(&alice, &g).unwrap());
+        s.put_person(&alice, &g).unwrap();
+        assert!(s.is_known_so(&KnownPerson { fetched_at: 9, ..alice.clone() }, &g).unwrap());
+        let other = [
+            KnownPerson { provider: "sso".into(), ..alice.clone() },
+            KnownPerson { key: PersonKey { issuer: "corp".into(), subject: "2".into() }, ..alice.clone() },
+            known("alice", 5001),
+        ];
+        assert!(other.iter().all(|other| !s.is_known_so(other, &g).unwrap()));
+        for groups in [&g[1..], &[group("ml", 7001, &["alice"])], &[group("ml", 7000, &[])]] {
+            assert!(!s.is_known_so(&alice, groups).unwrap(), "{groups:?}");
+        }
+        s.expire("corp", Some("alice")).unwrap();
+        assert!(!s.is_known_so(&alice, &g).unwrap(), "she is to be asked for, and this is the answer");
+        s.put_person(&alice, &g).unwrap();
+        s.mark_gone("alice").unwrap();
+        assert!(!s.is_known_so(&alice, &g).unwrap());
+    }
+
+    #[test]
+    fn who_was_seen_is_fresh_but_not_who_is_gone_or_to_be_asked_for() {
+        let s = Store::in_memory().unwrap();
+        for (n, name) in ["alice", "bob", "carol"].into_iter().enumerate() {
+            let uid = 5000 + u32::try_from(n).unwrap();
+            s.put_person(&KnownPerson { fetched_at: 100, ..known(name, uid) }, &[]).unwrap();
+        }
+        s.expire("corp", Some("bob")).unwrap();
+        s.mark_gone("carol").unwrap();
+        let edits = s.edits();
+        s.put_seen(&["alice", "bob", "carol", "dave"].map(|name| (name.to_owned(), 200)).into()).unwrap();
+        let at = |name| s.person(name).unwrap().unwrap().fetched_at;
+        assert_eq!((at("alice"), at("bob"), at("carol")), (200, EXPIRED, 100));
+        assert_eq!(s.edits(), edits);
     }
 
     #[test]

@@ -40,14 +40,13 @@ pub(super) struct Groups {
 pub(super) struct Primary(Mutex<HashMap<DirectoryId, (Vec<String>, Instant)>>);
 
 impl Primary {
-    /// So long a name is believed.
-    const FRESH: Duration = Duration::from_secs(60);
     /// So many groups are remembered.
     const MOST: usize = 1_000;
 
-    fn get(&self, gid: DirectoryId) -> Option<Vec<String>> {
+    /// What is known of it, if that is younger than `ttl`.
+    fn get(&self, gid: DirectoryId, ttl: Duration) -> Option<Vec<String>> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&gid).filter(|(_, since)| since.elapsed() < Self::FRESH).map(|(names, _)| names.clone())
+        known.get(&gid).filter(|(_, since)| since.elapsed() < ttl).map(|(names, _)| names.clone())
     }
 
     fn put(&self, gid: DirectoryId, names: Vec<String>) {
@@ -63,7 +62,7 @@ impl LdapProvider {
     /// Name and DN of the group that somebody has for her primary one: no group has her as its member for that,
     /// and rules that name the group mean her, too.
     pub(super) async fn primary_group(&self, gid: DirectoryId) -> Result<Vec<String>, Unavailable> {
-        if let Some(names) = self.primary.get(gid) {
+        if let Some(names) = self.primary.get(gid, self.cache_ttl) {
             return Ok(names);
         }
         let which = match gid {
