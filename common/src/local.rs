@@ -180,8 +180,11 @@ fn columns(text: &str, hasher: &RandomState) -> (Names, Ids) {
 }
 
 fn read_capped(path: &str) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE).read_to_end(&mut bytes)?;
+    let file = File::open(path)?;
+    // With room for all of it: else it is read by and by.
+    let size = file.metadata()?.len().min(MAX_FILE);
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0).saturating_add(1));
+    file.take(MAX_FILE).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

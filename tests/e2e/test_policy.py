@@ -81,6 +81,9 @@ def test_a_grace_login_offers_the_change(box, slapd):
         assert terminal.finish().accepted
         # Where nobody is asked, she is let in: her directory has decided so.
         assert box.pam("carol", answers=(CAROL.password,)) == "PAM_SUCCESS"
+        # Nor is she kept out by what she does not manage to choose.
+        session = ssh_kbdint(box, "carol", [CAROL.password] * 4, "id -un")
+        assert session.accepted and "The new password is the old one." in session.transcript, session
         session = ssh_kbdint(box, "carol", [CAROL.password, NEW, NEW], "id -un")
         assert session.accepted, session
         assert ssh_kbdint(box, "carol", [NEW, ""], "true").accepted

@@ -115,7 +115,7 @@ objectClass: device
 cn: grace
 pwdAttribute: userPassword
 pwdMaxAge: 2
-pwdGraceAuthNLimit: 5
+pwdGraceAuthNLimit: 9
 
 dn: cn=warning,ou=policies,{BASE}
 objectClass: pwdPolicy

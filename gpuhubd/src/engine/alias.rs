@@ -8,9 +8,9 @@
 //! A name that somebody has as her own is no alias of anybody. An alias is a name with an `@`
 //! ([`gpuhub_common::name::may_be_alias`]).
 
+use super::Engine;
 use super::directory::{LookupError, unavailable};
 use super::turns::Asker;
-use super::Engine;
 use gpuhub_common::name::{UserName, may_be_alias};
 use gpuhub_common::wire::Context;
 use std::collections::HashMap;

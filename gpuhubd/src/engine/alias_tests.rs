@@ -71,7 +71,11 @@ async fn an_alias_that_was_given_to_somebody_else_is_hers_and_one_that_was_taken
 #[tokio::test]
 async fn no_alias_leads_to_another_provider_s_people_or_takes_a_name() {
     let b = with_ada("alias-theft");
-    b.corp.people.lock().unwrap().extend([person("sso", "bob", "b", &[]), person("corp", "real@corp.example", "r", &[])]);
+    b.corp
+        .people
+        .lock()
+        .unwrap()
+        .extend([person("sso", "bob", "b", &[]), person("corp", "real@corp.example", "r", &[])]);
     for (alias, name) in [("b@corp.example", "bob"), ("real@corp.example", "ada")] {
         b.corp.aliases.lock().unwrap().insert(alias.into(), name.into());
     }

@@ -179,8 +179,11 @@ impl Engine {
             }
             (Ok(_), Ok(Some(notice @ Notice::GraceLogins(_)))) if can_ask => {
                 dialog.complain(notice.told());
-                let renewed = self.renew(&**provider, person, password, Urgency::Soon, context, dialog).await;
-                renewed?.map_or(proven, Ok)
+                match self.renew(&**provider, person, password, Urgency::Soon, context, dialog).await {
+                    // Her directory lets her in as she is.
+                    Err(denied) if denied.reason == Reason::NotChanged => proven,
+                    renewed => renewed?.map_or(proven, Ok),
+                }
             }
             (_, notice) => {
                 if let Ok(Some(notice)) = notice {

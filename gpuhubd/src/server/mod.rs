@@ -14,8 +14,8 @@ use crate::engine::{Asker, Caller, Engine, GroupKey, LookupError, UserKey};
 use crate::provider::builtin::PasswordRule;
 use frame::Frames;
 use gpuhub_common::wire::{
-    BadRequest, Call, CloseSession, Code, ErrorCode, GroupIdsReply, GroupQuery, GroupReply, Next, Nothing, Purpose, Reply, Request,
-    SshKeysReply, Step, UserQuery, UserReply,
+    BadRequest, Call, CloseSession, Code, ErrorCode, GroupIdsReply, GroupQuery, GroupReply, Next, Nothing, Purpose,
+    Reply, Request, SshKeysReply, Step, UserQuery, UserReply,
 };
 use rights::{Peer, State};
 use serde::Serialize;

@@ -174,11 +174,13 @@ impl Store {
         self.with(|c| {
             // The locks of a transaction are taken once.
             let c = c.unchecked_transaction()?;
-            let Some(is) = c.prepare_cached(&format!("{PERSON} WHERE name = ?1"))?.query_row([name], person).optional()?
+            let Some(is) =
+                c.prepare_cached(&format!("{PERSON} WHERE name = ?1"))?.query_row([name], person).optional()?
             else {
                 return Ok(false);
             };
-            if (&is.provider, &is.key, &is.passwd, &is.gone) != (provider, key, passwd, gone) || is.fetched_at <= EXPIRED
+            if (&is.provider, &is.key, &is.passwd, &is.gone) != (provider, key, passwd, gone)
+                || is.fetched_at <= EXPIRED
             {
                 return Ok(false);
             }

@@ -181,6 +181,25 @@ objectSid:: AQUAAAAAAAUVAAAAx/f+13x3VciUWs4BsAQAAA==
 ";
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_search_finds_of_a_login_what_two_find() {
+    let twin = format!(
+        "\ndn: cn=placed,ou=groups,{SUFFIX}\nobjectClass: posixGroup\ncn: placed\ngidNumber: 20990\n\
+         memberUid: placed\nmemberUid: alice\n"
+    );
+    let s = Slapd::with(&format!("{}{twin}", slapd::ENTRIES));
+    let apart = format!("user_base = \"ou=people,{SUFFIX}\"\ngroup_base = \"ou=groups,{SUFFIX}\"");
+    for names in ["", "[provider.attributes]\nuser_name = \"cn\""] {
+        let url = format!("ldaps://127.0.0.1:{}", s.ldaps);
+        let one = at(&s, &url, &format!("{}\n{names}", with_ca(&s)));
+        let two = at(&s, &url, &format!("{}\n{apart}\n{names}", with_ca(&s)));
+        for name in ["placed", "alice", "nobody-at-all"] {
+            assert_eq!(find(&one, name).await, find(&two, name).await, "{name} {names}");
+        }
+        assert!(find(&one, "placed").await.unwrap().groups.iter().any(|g| g.name.as_str() == "placed"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ids_are_those_that_sssd_computes() {
     let s = Slapd::with(WITH_SIDS);
     let p = at(&s, &format!("ldaps://localhost:{}", s.ldaps), &format!("{}\nids = \"sid\"", with_ca(&s)));

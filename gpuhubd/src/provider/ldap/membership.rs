@@ -113,7 +113,7 @@ impl LdapProvider {
         self.groups(&all)
     }
 
-    fn groups(&self, entries: &[Entry]) -> Result<Groups, Unavailable> {
+    pub(super) fn groups(&self, entries: &[Entry]) -> Result<Groups, Unavailable> {
         let dns = entries.iter().map(|entry| dn::normalised(&entry.dn)).collect();
         Ok(Groups { claims: group::claims(&self.schema, entries)?, dns })
     }

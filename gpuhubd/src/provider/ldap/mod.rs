@@ -129,13 +129,14 @@ impl LdapProvider {
     async fn lookup(&self, name: &UserName) -> Result<Option<Found>, Unavailable> {
         let filter = self.schema.people_by_name(std::slice::from_ref(name));
         let entries = self.search_people(Lane::Logins, filter, MOST_NAMESAKES);
-        // The same two questions whether she exists or not; both at once where they can be.
-        let (found, groups) = match self.schema.members {
-            Members::Names => {
+        // The same questions whether she exists or not; all at once where they can be.
+        let (found, groups) = match (self.with_her_groups(name).await?, self.schema.members) {
+            (Some((people, groups)), _) => (self.person(&people, Who::Name(name))?, self.groups(&groups)?),
+            (None, Members::Names) => {
                 let (entries, groups) = tokio::join!(entries, self.groups_of(Lane::Logins, name, ""));
                 (self.person(&entries?, Who::Name(name))?, groups?)
             }
-            Members::Dns | Members::Asked => {
+            (None, Members::Dns | Members::Asked) => {
                 let found = self.person(&entries.await?, Who::Name(name))?;
                 let dn = found.as_ref().map_or_else(|| self.nobody_s_dn(name.as_str()), |found| found.dn.clone());
                 (found, self.groups_of(Lane::Logins, name, &dn).await?)
@@ -147,6 +148,24 @@ impl LdapProvider {
             found.person.also_in.extend(self.primary_group(gid).await?);
         }
         Ok(Some(found))
+    }
+
+    /// The entries of this name, and those of the groups that have it for a member, by one search; `None`: this takes
+    /// two, since they lie apart, or since it cannot be seen which is which.
+    async fn with_her_groups(&self, name: &UserName) -> Result<Option<(Vec<Entry>, Vec<Entry>)>, Unavailable> {
+        if self.schema.members != Members::Names || self.user_bases != self.group_bases {
+            return Ok(None);
+        }
+        let filter = self.schema.person_or_groups(name);
+        let attributes = self.schema.of_person_or_groups.clone();
+        let all = self.search(Lane::Logins, &self.user_bases, filter, attributes, MOST_NAMESAKES + MOST_GROUPS).await?;
+        if all.iter().any(|entry| entry.values("objectclass").is_empty()) {
+            return Ok(None);
+        }
+        let is_a = |entry: &Entry, class| entry.values("objectclass").iter().any(|c| c.eq_ignore_ascii_case(class));
+        // One may be both.
+        let people = all.iter().filter(|entry| is_a(entry, schema::POSIX_ACCOUNT)).cloned().collect();
+        Ok(Some((people, all.into_iter().filter(|entry| is_a(entry, schema::POSIX_GROUP)).collect())))
     }
 
     /// The one person among entries, without her groups.

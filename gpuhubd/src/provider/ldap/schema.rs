@@ -80,6 +80,8 @@ pub(super) struct Schema {
     pub(super) of_person: Arc<[String]>,
     /// Asked of the groups of somebody: not their members.
     pub(super) of_her_groups: Arc<[String]>,
+    /// Asked of a person and of her groups.
+    pub(super) of_person_or_groups: Arc<[String]>,
     /// Asked of a group's entry.
     pub(super) of_group: Arc<[String]>,
     /// Asked of a member that may be a person or a group.
@@ -93,6 +95,8 @@ const NS_UNIQUE_ID: &str = "nsUniqueId";
 
 /// Which objectClass (in lower case) makes an entry a POSIX group, whose id must be readable.
 pub(super) const POSIX_GROUP: &str = "posixgroup";
+/// The same of a person.
+pub(super) const POSIX_ACCOUNT: &str = "posixaccount";
 
 /// Classes of groups that have DNs for members.
 const GROUPS_OF_DNS: &str =
@@ -154,7 +158,12 @@ impl Schema {
             members,
             shadow: config.shadow && !ad,
             name: named(&own.user_name, or_ad("uid", "sAMAccountName")),
-            alias: own.user_alias.as_deref().or(ad.then_some("userPrincipalName")).filter(|name| !name.is_empty()).map(Attribute::new),
+            alias: own
+                .user_alias
+                .as_deref()
+                .or(ad.then_some("userPrincipalName"))
+                .filter(|name| !name.is_empty())
+                .map(Attribute::new),
             uid: named(&own.user_uid, "uidNumber"),
             gid: named(&own.user_gid, "gidNumber"),
             gecos: named(&own.user_gecos, "gecos"),
@@ -171,6 +180,7 @@ impl Schema {
             of_alias: none.clone(),
             of_person: none.clone(),
             of_her_groups: none.clone(),
+            of_person_or_groups: none.clone(),
             of_group: none.clone(),
             of_member: none,
             people: and(&people, &config.user_filter),
@@ -215,15 +225,18 @@ impl Schema {
             },
         );
         let more = all(&[], aging).iter().cloned().chain(access.iter().cloned()).collect::<Vec<_>>();
-        let of_person = of_person.iter().cloned().chain(more).collect();
+        let of_person: Arc<[String]> = of_person.iter().cloned().chain(more).collect();
         let keys: Vec<&Attribute> = std::iter::once(name).chain(&self.ssh_keys).collect();
         let of_keys = all(&keys, &[]);
         let of_her_groups = all(&[group_name, group_gid], &["objectSid", "objectClass"]);
         let members: Vec<&Attribute> = self.member.iter().collect();
         let of_group = of_her_groups.iter().cloned().chain(all(&members, &[]).iter().cloned()).collect();
         let of_member = all(&members, &["objectClass"]).iter().cloned().chain([name.name.clone()]).collect();
-        self.of_alias = all(&[name], &[]);
-        self.of_keys = of_keys;
+        let mut both: Vec<String> = of_person.iter().cloned().chain(of_her_groups.iter().cloned()).collect();
+        both.sort_unstable();
+        both.dedup();
+        let of_alias = all(&[name], &[]);
+        (self.of_keys, self.of_alias, self.of_person_or_groups) = (of_keys, of_alias, both.into());
         (self.of_person, self.of_her_groups) = (of_person, of_her_groups);
         (self.of_group, self.of_member) = (of_group, of_member);
     }
@@ -256,6 +269,11 @@ impl Schema {
     pub(super) fn people_by_alias(&self, alias: &UserName) -> Option<String> {
         let attribute = self.alias.as_ref()?;
         Some(format!("(&{}{})", self.people, equals(attribute, alias.as_str())))
+    }
+
+    /// The filter for whoever has this name, and for the groups that name it.
+    pub(super) fn person_or_groups(&self, name: &UserName) -> String {
+        format!("(|{}{})", self.people_by_name(std::slice::from_ref(name)), self.groups_of_name(name.as_str()))
     }
 
     /// The filter for the POSIX groups that name this member.
