@@ -96,6 +96,10 @@ impl Writer {
     }
 
     fn write(&mut self, event: &Event) {
+        // In most containers there is no syslogd; then nothing is made for it.
+        if self.connection.is_none() && !std::fs::exists(&self.socket).unwrap_or(true) {
+            return self.print_to_stderr(event);
+        }
         let mut line = Vec::new();
         if Rfc3164.format(&mut line, severity(event), event.as_pairs()).is_err() || !self.send_to_syslog(&line) {
             self.print_to_stderr(event);
