@@ -83,10 +83,9 @@ class ActiveDirectory:
     def delete(self, *dns: str) -> None:
         self.box.run(["ldbdel", "-H", _DATABASE, *dns])
 
-    def value(self, dn: str, attribute: str) -> str:
-        """The values of an attribute, one a line, after the name that it comes by."""
-        out = self.box.run(["ldbsearch", "-H", _DATABASE, "-b", dn, "-s", "base", attribute]).stdout
-        return "\n".join(line for line in out.splitlines() if line.lower().startswith(attribute.split(";")[0].lower()))
+    def show(self, dn: str, attribute: str) -> str:
+        """An attribute as ldbsearch shows it."""
+        return self.box.run(["ldbsearch", "-H", _DATABASE, "-b", dn, "-s", "base", "(objectClass=*)", attribute]).stdout
 
     def backup(self) -> None:
         """Keeps the domain as it is now, while nothing runs."""

@@ -99,7 +99,8 @@ impl LdapProvider {
                 let why = "does not say what an Active Directory says of itself (highestCommittedUSN)";
                 return Ok(End::Trouble(format!("{} {why}", link.server.url)));
             };
-            let known = kept.domain.take();
+            // Of a round that fails nothing is known: the next one goes on from here.
+            let known = kept.domain.clone();
             if known.as_ref().is_some_and(|known| known.root.domain != root.domain) {
                 *kept = Kept::new(self, kept.cookies.len());
             }
