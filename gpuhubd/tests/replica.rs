@@ -231,6 +231,28 @@ async fn it_follows_what_the_server_tells() {
     site.until("deleted after a restart", |s| !s.people().contains_key("yves")).await;
 }
 
+/// RFC 4533 §3.7: of what was so long ago the server knows nothing any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_begins_anew_when_the_server_wants_that() {
+    let mut site = Site::start("anew", Slapd::telling(ENTRIES, Tells::ChangesOfLate), "");
+    site.until("everybody", |s| s.people().contains_key("alice")).await;
+    site.add("zoe", 20500).await;
+    site.until("added", |s| s.people().contains_key("zoe")).await;
+    site.slapd.kill();
+    site.broker.audited(&["\"event\":\"replica\"", "backend-unavailable"]);
+    // Everything is of later than what was told last.
+    let everything = site.slapd.dump();
+    let without: Vec<&str> = everything.split("\n\n").filter(|e| !e.contains("uid: bob\n")).collect();
+    assert_eq!(without.len() + 1, everything.split("\n\n").count());
+    site.slapd.load(&without.join("\n\n"));
+    site.slapd.launch();
+    site.until("gone", |s| !s.people().contains_key("bob")).await;
+    assert!(site.people().contains_key("zoe") && site.people().get("alice") == Some(&20001));
+    assert!(site.slapd.log().contains("err=4096"), "{}", site.slapd.log());
+    site.add("yves", 20502).await;
+    site.until("and goes on", |s| s.people().contains_key("yves")).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_asks_again_and_again_who_does_not_tell() {
     let site = Site::start("polled", Slapd::telling(ENTRIES, Tells::Nothing), "poll_interval = \"1s\"");

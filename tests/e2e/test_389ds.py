@@ -1,11 +1,12 @@
 """People of a real 389 Directory Server, in a tree like FreeIPA's, log in: its locks, policies and keys."""
 
+import json
 import time
 
 import pytest
 
 from harness.box import wait_until
-from harness.ds import ALICE, BASE, BOB, CAROL, DAVE, IPA, RFC2307BIS
+from harness.ds import ALICE, BASE, BOB, CAROL, DAVE, EVERYBODY, IPA, PEOPLE, RFC2307BIS, Person, group_dn
 from harness.places import CHECKOUT
 from harness.ssh import authorize_key, ssh_kbdint, ssh_key
 
@@ -189,6 +190,78 @@ def test_another_entry_of_her_name_is_not_her(box, ds):
     finally:
         ds.delete(ALICE.dn)
         ds.add_person(ALICE)
+
+
+# ---- all of it here ----------------------------------------------------------------------------------
+
+
+EVE = Person("eve", 30005, "late arrival 5", "Eve Early")
+
+
+@pytest.mark.parametrize("config", [IPA, RFC2307BIS], ids=["ipa", "rfc2307bis"])
+def test_a_replica_that_is_polled(make_gpubox, ds, config):
+    box = make_gpubox(config + 'sync = "replica"\npoll_interval = "1s"\n')
+
+    def provider():
+        return next(p for p in json.loads(box.out(["gpuhub", "cache", "show", "--json"]))["providers"]
+                    if p["name"] == "ipa")
+
+    def listed(what):
+        lines = (line.split(":") for line in box.out(["getent", "-s", "gpuhub", what]).splitlines())
+        return {line[0]: line[-1] for line in lines}
+
+    def gids(name):
+        return set(box.out(["id", "-G", name]).split())
+
+    wait_until(lambda: provider()["complete"], "the whole directory")
+    assert provider()["mode"] == "polling"
+    assert set(listed("passwd")) == {person.name for person in EVERYBODY}
+    assert {name: listed("group")[name] for name in ("gpu-users", "ml", "lab")} == {
+        "gpu-users": "alice,bob,carol", "ml": "carol", "lab": "alice,bob,carol"}
+    assert gids("carol") == {"30000", "31001", "31002", "31003"}
+
+    eve = EVE.dn
+    ds.add_person(EVE)
+    try:
+        wait_until(lambda: "eve" in listed("passwd"), "somebody added")
+        ds.modify(eve, "replace: loginShell\nloginShell: /bin/sh")
+        wait_until(lambda: listed("passwd")["eve"] == "/bin/sh", "a change")
+        ds.modify(group_dn("ml"), f"add: member\nmember: {eve}")
+        wait_until(lambda: gids("eve") == gids("carol") and listed("group")["lab"] == "alice,bob,carol,eve", "a member")
+        with ds.locked(EVE):
+            authorize_key(box, "eve", "/home/eve")
+            assert not ssh_key(box, "eve").accepted
+        assert ssh_key(box, "eve").accepted
+        ds.modify(group_dn("ml"), f"delete: member\nmember: {eve}")
+        wait_until(lambda: gids("eve") == {"30000"}, "a member no more")
+        # The entry has another name, and is the same: there are never two of her.
+        ds.rename(eve, "uid=evelyn")
+        eve = f"uid=evelyn,{PEOPLE}"
+        wait_until(lambda: "evelyn" in listed("passwd"), "another name")
+        assert "eve" not in listed("passwd") and box.out(["id", "-u", "evelyn"]) == "30005"
+        assert provider()["complete"]
+    finally:
+        ds.delete(eve)
+    wait_until(lambda: "evelyn" not in listed("passwd"), "a deletion")
+    assert set(listed("passwd")) == {person.name for person in EVERYBODY}
+
+
+def test_a_replica_knows_an_entry_of_another_name(make_gpubox, ds):
+    box = make_gpubox(RFC2307BIS + 'sync = "replica"\npoll_interval = "1s"\n')
+
+    def is_complete():
+        return json.loads(box.out(["gpuhub", "cache", "show", "--json"]))["providers"][0]["complete"]
+
+    wait_until(is_complete, "the whole directory")
+    ds.rename(BOB.dn, "cn=Robert Baker")
+    try:
+        # Four polls, and what there is is listed.
+        for _ in range(25):
+            assert is_complete(), "there are never two of him"
+            time.sleep(0.2)
+        assert box.out(["id", "-u", "bob"]) == "30002"
+    finally:
+        ds.rename(BOB.dn.replace(BOB.rdn, "cn=Robert Baker"), BOB.rdn)
 
 
 # ---- a server that does not answer -------------------------------------------------------------------

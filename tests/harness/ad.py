@@ -15,6 +15,7 @@ READER = f"CN=reader,{USERS}"
 READER_PASSWORD = "Reader.Passw0rd"
 PASSWORD = "Passw0rd.Of.Theirs"     # everybody's; the domain's policy wants several kinds of letters
 _CONFIG = "/srv/ad/etc/smb.conf"
+_DATABASE = "/srv/ad/private/sam.ldb"
 # Only LDAP, on its own address, with a certificate of the session's CA.
 _OPTIONS = {
     "server services": "ldap",
@@ -71,8 +72,28 @@ class ActiveDirectory:
     def modify(self, dn: str, *changes: str) -> None:
         """Each change is LDIF's own."""
         ldif = f"dn: {dn}\nchangetype: modify\n" + "\n-\n".join(changes) + "\n"
-        self.box.run(["ldbmodify", "-H", "/srv/ad/private/sam.ldb"], input=ldif)
+        self.box.run(["ldbmodify", "-H", _DATABASE], input=ldif)
+
+    def add(self, ldif: str) -> None:
+        self.box.run(["ldbadd", "-H", _DATABASE], input=ldif)
+
+    def rename(self, dn: str, new: str) -> None:
+        self.box.run(["ldbrename", "-H", _DATABASE, dn, new])
+
+    def delete(self, *dns: str) -> None:
+        self.box.run(["ldbdel", "-H", _DATABASE, *dns])
+
+    def show(self, dn: str, attribute: str) -> str:
+        """An attribute as ldbsearch shows it."""
+        return self.box.run(["ldbsearch", "-H", _DATABASE, "-b", dn, "-s", "base", "(objectClass=*)", attribute]).stdout
+
+    def backup(self) -> None:
+        """Keeps the domain as it is now, while nothing runs."""
+        self.box.run("rm -rf /srv/ad/private.kept && cp -a /srv/ad/private /srv/ad/private.kept")
+
+    def restore(self) -> None:
+        self.box.run("rm -rf /srv/ad/private && cp -a /srv/ad/private.kept /srv/ad/private")
 
     def sid(self, name: str) -> str:
-        out = self.box.run(["ldbsearch", "-H", "/srv/ad/private/sam.ldb", f"(sAMAccountName={name})", "objectSid"]).stdout
+        out = self.box.run(["ldbsearch", "-H", _DATABASE, f"(sAMAccountName={name})", "objectSid"]).stdout
         return next(line.split()[1] for line in out.splitlines() if line.startswith("objectSid:"))

@@ -174,13 +174,13 @@ tool group addmembers ml carol
 # everyone has the other two, and is in the first: a circle.
 tool group addmembers everyone gpu-users,ml
 tool group addmembers gpu-users everyone
-# A crowd: more than the server gives at once without pages.
+# A crowd: more than the server gives at once without pages, and more members than are asked for at once.
 {
-    for n in $(seq -w 1 1200); do
+    for n in $(seq -w 1 1600); do
         printf 'dn: CN=c%s,CN=Users,DC=ad,DC=test\\nobjectClass: user\\nsAMAccountName: c%s\\n\\n' $n $n
     done
     printf 'dn: CN=crowd,CN=Users,DC=ad,DC=test\\nobjectClass: group\\nsAMAccountName: crowd\\n'
-    for n in $(seq -w 1 1200); do printf 'member: CN=c%s,CN=Users,DC=ad,DC=test\\n' $n; done
+    for n in $(seq -w 1 1600); do printf 'member: CN=c%s,CN=Users,DC=ad,DC=test\\n' $n; done
 } > /tmp/crowd.ldif
 ldbadd -H /srv/ad/private/sam.ldb /tmp/crowd.ldif
 """)

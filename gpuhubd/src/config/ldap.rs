@@ -405,12 +405,6 @@ impl LdapConfig {
         if let Some(name) = self.attributes.all().find(|name| name.is_empty() || !name.chars().all(is_name)) {
             return bad(&format!("{name:?} is no attribute's name"), "Write it as the directory's schema does.");
         }
-        if self.sync == LdapSync::Replica && self.schema == LdapSchema::Ad {
-            return bad(
-                "a replica of Active Directory cannot be kept",
-                "Leave out sync: its people are asked for on demand.",
-            );
-        }
         if self.poll_interval.0 < Duration::from_secs(1) {
             return bad("poll_interval is shorter than a second", "Write poll_interval = \"30s\".");
         }

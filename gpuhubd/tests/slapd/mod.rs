@@ -29,6 +29,8 @@ const NIS: &str = "/etc/ldap/schema/nis.schema";
 pub enum Tells {
     /// All.
     Changes,
+    /// All, but not since long ago: who then comes back must begin anew (e-syncRefreshRequired).
+    ChangesOfLate,
     /// Nothing, though it says that it could.
     NothingAfterAll,
     /// Nothing.
@@ -38,6 +40,8 @@ pub enum Tells {
 /// The server and where it is.
 pub struct Slapd {
     child: Option<Child>,
+    /// What it says in its log (slapd.conf(5), loglevel).
+    level: &'static str,
     pub dir: PathBuf,
     pub ldap: u16,
     pub ldaps: u16,
@@ -75,7 +79,8 @@ impl Slapd {
         let dir = scratch.0.clone();
         std::mem::forget(scratch);
         let [ldap, ldaps] = free_ports();
-        let slapd = Self { child: None, dir, ldap, ldaps };
+        let level = if tells == Tells::ChangesOfLate { "stats" } else { "0" };
+        let slapd = Self { child: None, level, dir, ldap, ldaps };
         make_ca(&slapd.dir, "ca");
         make_certificate(&slapd.dir, "ca", "server", "DNS:localhost,IP:127.0.0.1", Valid::Now);
         fs::write(slapd.path("slapd.conf"), configuration(&slapd.dir, schema, tells)).unwrap();
@@ -94,6 +99,19 @@ impl Slapd {
         run(Command::new("/usr/sbin/slapadd").args(["-q", "-w", "-f", &conf, "-l", &data]));
     }
 
+    /// What it has, for [`Slapd::load`]: the same entries, without when they were changed; while it does not run.
+    pub fn dump(&self) -> String {
+        let dumped =
+            Command::new("/usr/sbin/slapcat").args(["-o", "ldif-wrap=no", "-f", &self.path("slapd.conf")]).output();
+        let text = String::from_utf8(dumped.unwrap().stdout).unwrap();
+        text.lines().filter(|l| !l.contains("CSN: ")).fold(String::new(), |all, line| all + line + "\n")
+    }
+
+    /// What it has said since it was started.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap()
+    }
+
     /// Starts the process (again) and waits until it answers.
     pub fn launch(&mut self) {
         let urls = format!(
@@ -104,7 +122,7 @@ impl Slapd {
         );
         let log = fs::File::create(self.path("log")).unwrap();
         let child = Command::new("/usr/sbin/slapd")
-            .args(["-f", &self.path("slapd.conf"), "-h", &urls, "-d", "0"])
+            .args(["-f", &self.path("slapd.conf"), "-h", &urls, "-d", self.level])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -113,7 +131,7 @@ impl Slapd {
         self.child = Some(child);
         let patience = Instant::now() + Duration::from_secs(20);
         while std::net::TcpStream::connect(("127.0.0.1", self.ldap)).is_err() {
-            let log = fs::read_to_string(self.path("log")).unwrap_or_default();
+            let log = self.log();
             assert!(Instant::now() < patience, "slapd does not answer: {log}");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -165,7 +183,12 @@ impl Drop for Slapd {
 fn configuration(dir: &Path, schema: &str, tells: Tells) -> String {
     let d = dir.display();
     let module = if tells == Tells::Nothing { "" } else { "moduleload syncprov" };
-    let overlay = if tells == Tells::Changes { "overlay syncprov" } else { "" };
+    let overlay = match tells {
+        Tells::Changes => "overlay syncprov",
+        // Else it takes any cookie, and says who is there.
+        Tells::ChangesOfLate => "overlay syncprov\nsyncprov-reloadhint TRUE",
+        Tells::NothingAfterAll | Tells::Nothing => "",
+    };
     format!(
         "modulepath /usr/lib/ldap
 moduleload back_mdb

@@ -3,6 +3,7 @@
 use super::entry::Entry;
 use super::person::{id, single};
 use super::schema::{Members, POSIX_GROUP, Schema};
+use crate::config::LdapIds;
 use crate::model::{GroupClaim, Unavailable, dn};
 use crate::provider::Which;
 use gpuhub_common::name::{GroupName, UserName};
@@ -54,8 +55,12 @@ fn is_posix(schema: &Schema, entry: &Entry) -> bool {
     }
 }
 
-/// The one name of an entry, as of a person's.
+/// The one name of an entry, as of a person's. What each server has for itself (BUILTIN) has no id that could be
+/// computed, and is no group here.
 pub(super) fn group_name(schema: &Schema, entry: &Entry) -> Option<GroupName> {
+    if schema.ids == LdapIds::Sid && entry.is_of_no_domain() {
+        return None;
+    }
     let values = entry.values(&schema.group_name.key);
     let naming = dn::naming_value(&entry.dn, &schema.group_name.key).filter(|n| values.contains(n));
     let naming = naming.and_then(|n| GroupName::new(&n).ok());

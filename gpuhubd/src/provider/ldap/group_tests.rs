@@ -64,3 +64,16 @@ fn ids_come_from_sids_where_the_configuration_says_so() {
     let (found, _) = group(&schema, std::slice::from_ref(&team), Which::Gid(7, Some(sid))).unwrap().unwrap();
     assert_eq!(found, want);
 }
+
+#[test]
+fn what_every_server_has_for_itself_is_no_group_of_ours() {
+    let schema = Schema::configured("schema = \"ad\"");
+    let entry = |sid: &[u8]| Entry::of("cn=a,dc=x", &[("samaccountname", &["a"])]).with_sids(&[sid]);
+    // S-1-5-32-544
+    let builtin = entry(&[1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 32, 2, 0, 0]);
+    assert_eq!(claims(&schema, std::slice::from_ref(&builtin)), Ok(Vec::new()));
+    let domain = entry(&Sid::parse("S-1-5-21-1-2-3-1105").unwrap().to_bytes());
+    assert_eq!(claims(&schema, &[domain]).unwrap().len(), 1);
+    assert!(claims(&schema, &[entry(b"")]).is_ok_and(|c| c.is_empty()), "nor what is no SID");
+    assert!(claims(&schema, &[Entry::of("cn=a,dc=x", &[("samaccountname", &["a"])])]).is_err(), "unreadable");
+}

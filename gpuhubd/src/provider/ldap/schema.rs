@@ -102,6 +102,10 @@ pub(super) const POSIX_ACCOUNT: &str = "posixaccount";
 const GROUPS_OF_DNS: &str =
     "(|(objectClass=posixGroup)(objectClass=groupOfNames)(objectClass=groupOfUniqueNames)(objectClass=groupOfMembers))";
 
+/// Groups of Active Directory: security groups ([MS-ADTS] 2.2.12, by the rule of 3.1.1.3.4.4.1). Others are for mail,
+/// and in nobody's tokenGroups.
+pub(super) const DOMAIN_GROUPS: &str = "(&(objectClass=group)(groupType:1.2.840.113556.1.4.803:=2147483648))";
+
 const AD_PEOPLE: &str = "(&(objectClass=user)(objectCategory=person))";
 
 impl Schema {
@@ -135,11 +139,11 @@ impl Schema {
         let (people, groups) = match (ad, config.ids()) {
             (false, _) => ("(objectClass=posixAccount)".to_owned(), "(objectClass=posixGroup)".to_owned()),
             // Computers are users, too, and of another category.
-            (true, LdapIds::Sid) => (AD_PEOPLE.to_owned(), "(objectClass=group)".to_owned()),
+            (true, LdapIds::Sid) => (AD_PEOPLE.to_owned(), DOMAIN_GROUPS.to_owned()),
             (true, LdapIds::Attributes) => {
                 let uid = own.user_uid.as_deref().unwrap_or("uidNumber");
                 let gid = own.group_gid.as_deref().unwrap_or("gidNumber");
-                (format!("(&{AD_PEOPLE}({uid}=*))"), format!("(&(objectClass=group)({gid}=*))"))
+                (format!("(&{AD_PEOPLE}({uid}=*))"), format!("(&{DOMAIN_GROUPS}({gid}=*))"))
             }
         };
         let and = |class: &str, filter: &Option<String>| match filter {

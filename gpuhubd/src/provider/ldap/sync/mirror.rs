@@ -4,83 +4,14 @@
 //! Whoever may have changed is noted, and looked at when news are wanted: only what then differs from
 //! what was told before is told.
 
-use super::super::dn;
-use super::super::entry::Entry;
-use super::super::group;
-use super::super::person::user_name;
-use super::super::schema::{Members, Schema};
-use crate::model::{DirectoryGroup, GroupClaim, Person, PersonKey, Unavailable};
+use super::super::schema::Members;
+use super::content::{GroupEntry, Id, Kind, PersonEntry, same_person};
+use crate::model::{DirectoryGroup, GroupClaim, Person, PersonKey, Sid};
 use crate::provider::news::{Update, Whole};
 use gpuhub_common::name::{GroupName, UserName};
+use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap, HashSet};
-
-/// What an entry is called for good: its entryUUID, or what stands for it.
-pub(super) type Id = Vec<u8>;
-
-/// People or groups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub(super) enum Kind {
-    #[default]
-    Person,
-    Group,
-}
-
-/// What an entry says of a person.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PersonEntry {
-    /// Normalised.
-    pub(super) dn: String,
-    /// `None`: she has none that is legal, and is nobody.
-    pub(super) name: Option<UserName>,
-    /// The attribute that has the name is not there: perhaps it is not readable.
-    pub(super) nameless: bool,
-    /// Without her groups; an error says why it cannot be known.
-    pub(super) person: Result<Option<Person>, String>,
-}
-
-/// What an entry says of a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct GroupEntry {
-    pub(super) dn: String,
-    /// `None`: it is none of ours.
-    pub(super) name: Option<GroupName>,
-    pub(super) nameless: bool,
-    /// `None`: people are in other groups through it, and it is none of ours.
-    pub(super) claim: Result<Option<GroupClaim>, String>,
-    /// Names, or normalised DNs.
-    pub(super) members: Vec<String>,
-}
-
-impl PersonEntry {
-    /// `person` is what [`super::super::person`] makes of it.
-    pub(super) fn of(schema: &Schema, entry: &Entry, person: Result<Option<Person>, Unavailable>) -> Self {
-        Self {
-            dn: dn::normalised(&entry.dn),
-            name: user_name(schema, entry),
-            nameless: entry.values(&schema.name.key).is_empty(),
-            person: person.map_err(|e| e.0),
-        }
-    }
-}
-
-impl GroupEntry {
-    pub(super) fn of(schema: &Schema, entry: &Entry) -> Self {
-        let claims = group::claims(schema, std::slice::from_ref(entry));
-        let claim = claims.map(|mut claims| claims.pop()).map_err(|e| e.0);
-        let values = group::members(schema, entry);
-        let members = match schema.members {
-            Members::Dns => values.map(dn::normalised).collect(),
-            Members::Names | Members::Asked => group::names(values).into_iter().map(String::from).collect(),
-        };
-        Self {
-            dn: dn::normalised(&entry.dn),
-            name: group::group_name(schema, entry).filter(|_| claim != Ok(None)),
-            nameless: entry.values(&schema.group_name.key).is_empty(),
-            claim,
-            members,
-        }
-    }
-}
+use std::hash::Hash;
 
 /// An entry, and the searches that found it.
 #[derive(Debug)]
@@ -111,6 +42,9 @@ pub(super) struct Mirror {
     by_dn: HashMap<String, (Kind, Id)>,
     /// The groups that have this member.
     holders: HashMap<String, BTreeSet<Id>>,
+    /// The group that has this SID, and the people whose primary one it is.
+    by_sid: HashMap<Sid, Id>,
+    primary_of: HashMap<Sid, BTreeSet<Id>>,
     /// Whoever may have changed.
     noted: HashSet<(Kind, Id)>,
     /// Everybody may have.
@@ -131,6 +65,8 @@ impl Mirror {
             group_names: HashMap::new(),
             by_dn: HashMap::new(),
             holders: HashMap::new(),
+            by_sid: HashMap::new(),
+            primary_of: HashMap::new(),
             noted: HashSet::new(),
             all_noted: true,
             gone: Vec::new(),
@@ -170,6 +106,9 @@ impl Mirror {
             self.user_names.entry(name.as_str().to_owned()).or_default().insert(id.clone());
         }
         self.by_dn.insert(new.dn.clone(), (Kind::Person, id.clone()));
+        if let Some(sid) = new.primary {
+            self.primary_of.entry(sid).or_default().insert(id.clone());
+        }
         let (mut new, mut known) = (new, None);
         if let Some(old) = old {
             match old.known {
@@ -208,6 +147,7 @@ impl Mirror {
             self.group_names.entry(name.as_str().to_owned()).or_default().insert(id.clone());
         }
         self.by_dn.insert(new.dn.clone(), (Kind::Group, id.clone()));
+        self.by_sid.extend(new.sid.map(|sid| (sid, id.clone())));
         for member in &new.members {
             self.holders.entry(member.clone()).or_default().insert(id.clone());
         }
@@ -261,6 +201,11 @@ impl Mirror {
             Kind::Person => self.people.get(id).map(|row| row.stamp.as_str()),
             Kind::Group => self.groups.get(id).map(|row| row.stamp.as_str()),
         }
+    }
+
+    /// Whether a group is one of those that are wanted here.
+    pub(super) fn is_wanted(&self, id: &Id) -> bool {
+        self.groups.get(id).is_some_and(|row| row.entry.wanted)
     }
 
     /// Whether anything may have changed.
@@ -334,7 +279,7 @@ impl Mirror {
             row.entry.name.as_ref().and_then(|n| self.user_names.get(n.as_str())).is_some_and(|ids| ids.len() == 1);
         let Ok(Some(person)) = &row.entry.person else { return None };
         // Who has a group that cannot be read: nobody knows what she may.
-        let groups = if alone { self.groups_of(&person.name, &row.entry.dn)? } else { return None };
+        let groups = if alone { self.groups_of(&row.entry, &person.name)? } else { return None };
         let row = self.people.get_mut(id)?;
         let Ok(Some(person)) = &mut row.entry.person else { return None };
         if row.told && person.groups == groups {
@@ -360,20 +305,26 @@ impl Mirror {
     }
 
     /// The groups that somebody is in, sorted; `None`: that cannot be known.
-    fn groups_of(&self, name: &UserName, dn: &str) -> Option<Vec<GroupClaim>> {
+    fn groups_of(&self, person: &PersonEntry, name: &UserName) -> Option<Vec<GroupClaim>> {
+        let (first, levels) = match self.members {
+            Members::Names => (name.as_str(), 0),
+            Members::Dns => (person.dn.as_str(), usize::from(self.nesting)),
+            // As tokenGroups has it: her primary one, too, and through as many as there are.
+            Members::Asked => (person.dn.as_str(), usize::MAX),
+        };
         let mut claims = Vec::new();
-        let mut level = vec![if self.members == Members::Dns { dn.to_owned() } else { name.as_str().to_owned() }];
-        let mut seen: HashSet<&str> = HashSet::from([dn]);
-        let levels = if self.members == Members::Dns { self.nesting } else { 0 };
+        let mut found: Vec<&Id> = person.primary.and_then(|sid| self.by_sid.get(&sid)).into_iter().collect();
+        found.extend(self.holders.get(first).into_iter().flatten());
+        let mut seen: HashSet<&str> = HashSet::from([person.dn.as_str()]);
         for _ in 0..=levels {
-            let found = level.iter().filter_map(|member| self.holders.get(member)).flatten();
+            let rows = found.into_iter().filter_map(|id| self.groups.get(id));
             let mut next = Vec::new();
-            for row in found.filter_map(|id| self.groups.get(id)).filter(|row| seen.insert(row.entry.dn.as_str())) {
+            for row in rows.filter(|row| seen.insert(row.entry.dn.as_str())) {
                 claims.extend(row.entry.claim.as_ref().ok()?.clone());
-                next.push(row.entry.dn.clone());
+                next.extend(self.holders.get(&row.entry.dn).into_iter().flatten());
             }
-            level = next;
-            if level.is_empty() {
+            found = next;
+            if found.is_empty() {
                 break;
             }
         }
@@ -384,31 +335,32 @@ impl Mirror {
 
     /// The people of a group, sorted.
     fn members_of(&self, group: &GroupEntry) -> Vec<UserName> {
-        if self.members != Members::Dns {
+        if self.members == Members::Names {
             return group.members.iter().filter_map(|name| UserName::new(name).ok()).collect();
         }
         let mut names = BTreeSet::new();
-        self.walk(group, usize::from(self.nesting) + 1, |id| {
-            names.extend(self.people.get(id).and_then(|row| row.entry.name.clone()));
+        // Whose primary one it is is not among its members in Active Directory, either.
+        self.walk(group, usize::from(self.nesting) + 1, |kind, id| {
+            if kind == Kind::Person {
+                names.extend(self.people.get(id).and_then(|row| row.entry.name.clone()));
+            }
         });
         names.into_iter().collect()
     }
 
-    /// Everybody who is in a group whose members are DNs, through so many levels.
-    fn walk<'m>(&'m self, group: &'m GroupEntry, levels: usize, mut each: impl FnMut(&'m Id)) {
+    /// Everybody who is in a group whose members are DNs, and every group in it, through so many levels.
+    fn walk<'m>(&'m self, group: &'m GroupEntry, levels: usize, mut each: impl FnMut(Kind, &'m Id)) {
         let mut seen: HashSet<&str> = HashSet::from([group.dn.as_str()]);
         let mut level: Vec<&str> = group.members.iter().map(String::as_str).collect();
         for _ in 0..levels {
             let mut next = Vec::new();
             for dn in level.into_iter().filter(|dn| seen.insert(dn)) {
-                match self.by_dn.get(dn) {
-                    Some((Kind::Person, id)) => each(id),
-                    Some((Kind::Group, id)) => {
-                        let members = self.groups.get(id).into_iter().flat_map(|row| &row.entry.members);
-                        next.extend(members.map(String::as_str));
-                    }
-                    // Who is not there, or is neither.
-                    None => {}
+                // Else it is not there, or is neither.
+                let Some((kind, id)) = self.by_dn.get(dn) else { continue };
+                each(*kind, id);
+                if *kind == Kind::Group {
+                    let members = self.groups.get(id).into_iter().flat_map(|row| &row.entry.members);
+                    next.extend(members.map(String::as_str));
                 }
             }
             level = next;
@@ -426,7 +378,7 @@ impl Mirror {
         self.noted.insert((Kind::Person, id.clone()));
         let namesakes = entry.name.as_ref().and_then(|name| self.user_names.get(name.as_str()));
         self.noted.extend(namesakes.into_iter().flatten().map(|id| (Kind::Person, id.clone())));
-        if self.members == Members::Dns {
+        if self.members != Members::Names {
             self.note_holders(&entry.dn);
         }
     }
@@ -440,9 +392,18 @@ impl Mirror {
         let namesakes = entry.name.as_ref().and_then(|name| self.group_names.get(name.as_str()));
         self.noted.extend(namesakes.into_iter().flatten().map(|id| (Kind::Group, id.clone())));
         let mut people = Vec::new();
-        if self.members == Members::Dns {
+        if self.members != Members::Names {
             self.note_holders(&entry.dn);
-            self.walk(entry, usize::MAX, |id| people.push(id.clone()));
+            let mut of = |group: &GroupEntry| {
+                people.extend(group.sid.and_then(|sid| self.primary_of.get(&sid)).into_iter().flatten().cloned());
+            };
+            of(entry);
+            let mut members = Vec::new();
+            self.walk(entry, usize::MAX, |kind, id| match kind {
+                Kind::Person => members.push(id.clone()),
+                Kind::Group => self.groups.get(id).into_iter().for_each(|row| of(&row.entry)),
+            });
+            people.extend(members);
         } else {
             people.extend(entry.members.iter().filter_map(|name| self.user_names.get(name)).flatten().cloned());
         }
@@ -465,6 +426,9 @@ impl Mirror {
         if let Some(name) = &entry.name {
             unlink(&mut self.user_names, name.as_str(), id);
         }
+        if let Some(sid) = entry.primary {
+            unlink(&mut self.primary_of, &sid, id);
+        }
         self.unlink_dn(id, &entry.dn);
         // Those of the name that she had, and of the place where she was.
         self.note_person(id, entry);
@@ -475,7 +439,10 @@ impl Mirror {
             unlink(&mut self.group_names, name.as_str(), id);
         }
         for member in &entry.members {
-            unlink(&mut self.holders, member, id);
+            unlink(&mut self.holders, member.as_str(), id);
+        }
+        if let Some(sid) = entry.sid.filter(|sid| self.by_sid.get(sid) == Some(id)) {
+            self.by_sid.remove(&sid);
         }
         self.unlink_dn(id, &entry.dn);
     }
@@ -491,27 +458,13 @@ fn bit(n: usize) -> u32 {
     1u32.checked_shl(u32::try_from(n).unwrap_or(u32::MAX)).unwrap_or(0)
 }
 
-fn unlink(index: &mut HashMap<String, BTreeSet<Id>>, key: &str, id: &Id) {
+fn unlink<K: Eq + Hash + Borrow<Q>, Q: Eq + Hash + ?Sized>(index: &mut HashMap<K, BTreeSet<Id>>, key: &Q, id: &Id) {
     if let Some(ids) = index.get_mut(key) {
         ids.remove(id);
         if ids.is_empty() {
             index.remove(key);
         }
     }
-}
-
-/// Whether nothing but her groups differs.
-fn same_person(a: &PersonEntry, b: &PersonEntry) -> bool {
-    let same = match (&a.person, &b.person) {
-        (Ok(Some(a)), Ok(Some(b))) => {
-            let Person { provider: _, name, key, full_name, uid, gid, home, shell, groups: _, also_in: _, standing } =
-                a;
-            (name, key, full_name, uid, gid) == (&b.name, &b.key, &b.full_name, &b.uid, &b.gid)
-                && (home, shell, standing) == (&b.home, &b.shell, &b.standing)
-        }
-        (a, b) => a == b,
-    };
-    same && (&a.dn, &a.name, a.nameless) == (&b.dn, &b.name, b.nameless)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Whatever happens in whatever order: what was told adds up to what there is.
 
 use super::*;
-use crate::model::Standing;
+use crate::model::{Sid, Standing};
 use std::collections::BTreeMap;
 
 fn somebody(name: &str, n: u8) -> PersonEntry {
@@ -19,7 +19,8 @@ fn somebody(name: &str, n: u8) -> PersonEntry {
         also_in: Vec::new(),
         standing: Standing::Active,
     };
-    PersonEntry { dn: format!("uid={name},o=x"), name: Some(name), nameless: false, person: Ok(Some(person)) }
+    let dn = format!("uid={name},o=x");
+    PersonEntry { dn, name: Some(name), nameless: false, person: Ok(Some(person)), primary: None }
 }
 
 fn group(name: &str, n: u8, is_posix: bool, members: &[String]) -> GroupEntry {
@@ -31,7 +32,14 @@ fn group(name: &str, n: u8, is_posix: bool, members: &[String]) -> GroupEntry {
         nameless: false,
         claim: Ok(claim),
         members: members.to_vec(),
+        sid: None,
+        wanted: true,
     }
+}
+
+/// The group of this number has it.
+fn sid(n: u8) -> Sid {
+    Sid::parse("S-1-5-21-1-2-3-1").unwrap().with_rid(u32::from(n))
 }
 
 fn mirror(members: Members) -> Mirror {
@@ -99,7 +107,10 @@ fn whatever_happens(members: Members) {
             match dice.throw(6) {
                 // Each has two names, so that people are renamed; nobody ever has another's.
                 0 | 1 => {
-                    let entry = somebody(&format!("user{n}{}", ["a", "b"][usize::from(dice.throw(2))]), n);
+                    let mut entry = somebody(&format!("user{n}{}", ["a", "b"][usize::from(dice.throw(2))]), n);
+                    if members == Members::Asked {
+                        entry = PersonEntry { dn: format!("guid{n}"), primary: Some(sid(dice.throw(6))), ..entry };
+                    }
                     people.insert(n, entry.clone());
                     mirror.put_person(0, vec![n], entry, String::new());
                 }
@@ -112,16 +123,18 @@ fn whatever_happens(members: Members) {
                         let (user, group) = (dice.throw(6), dice.throw(6));
                         let user = format!("user{user}{}", ["a", "b"][usize::from(dice.throw(2))]);
                         match members {
-                            Members::Dns if dice.throw(2) == 0 => format!("cn=group{group},o=x"),
-                            Members::Dns => format!("uid={user},o=x"),
-                            _ => user,
+                            Members::Asked if dice.throw(2) == 0 => format!("guid{}", dice.throw(6)),
+                            Members::Dns | Members::Asked if dice.throw(2) == 0 => format!("cn=group{group},o=x"),
+                            Members::Dns | Members::Asked => format!("uid={user},o=x"),
+                            Members::Names => user,
                         }
                     };
                     let mut list: Vec<String> = (0..dice.throw(5)).map(|_| member(&mut dice)).collect();
                     list.sort_unstable();
                     list.dedup();
-                    let is_posix = members != Members::Dns || dice.throw(4) > 0;
-                    let entry = group(&format!("group{n}"), n, is_posix, &list);
+                    let is_posix = members == Members::Names || dice.throw(4) > 0;
+                    let mut entry = group(&format!("group{n}"), n, is_posix, &list);
+                    entry.sid = Some(sid(n)).filter(|_| members == Members::Asked);
                     groups.insert(n, entry.clone());
                     mirror.put_group(1, vec![100 + n], entry, String::new());
                 }
@@ -147,6 +160,37 @@ fn groups_that_name_people() {
 #[test]
 fn groups_of_groups() {
     whatever_happens(Members::Dns);
+}
+
+#[test]
+fn groups_of_a_domain() {
+    whatever_happens(Members::Asked);
+}
+
+#[test]
+fn through_her_primary_group_and_all_that_it_is_in_and_not_in_their_lists() {
+    let mut m = Mirror::new(Members::Asked, 1, true);
+    let alice = PersonEntry { dn: "alice".into(), primary: Some(sid(1)), ..somebody("alice", 1) };
+    m.put_person(0, vec![1], alice, String::new());
+    let put = |m: &mut Mirror, n: u8, wanted: bool, member: &str| {
+        let entry = group(&format!("g{n}"), n, wanted, &[member.to_owned()]);
+        let entry = GroupEntry { dn: format!("g{n}"), sid: Some(sid(n)), wanted, ..entry };
+        m.put_group(1, vec![100 + n], entry, String::new());
+    };
+    // g4 > g3 > g2 (not wanted here) > g1, deeper than lists go; and g5 > alice.
+    for (n, wanted, member) in [(1, true, ""), (2, false, "g1"), (3, true, "g2"), (4, true, "g3"), (5, true, "alice")] {
+        put(&mut m, n, wanted, member);
+    }
+    let told = m.news();
+    let groups: Vec<_> = told.people[0].groups.iter().map(|g| g.name.to_string()).collect();
+    assert_eq!(groups, ["g1", "g3", "g4", "g5"]);
+    let lists: Vec<_> = told.groups.iter().map(|g| (g.claim.name.as_str(), g.members.len())).collect();
+    assert_eq!(lists, [("g1", 0), ("g3", 0), ("g4", 0), ("g5", 1)]);
+    assert!(m.is_wanted(&vec![103]) && !m.is_wanted(&vec![102]));
+    // Far up, a branch goes.
+    put(&mut m, 2, false, "");
+    let groups: Vec<_> = m.news().people[0].groups.iter().map(|g| g.name.to_string()).collect();
+    assert_eq!(groups, ["g1", "g5"]);
 }
 
 #[test]

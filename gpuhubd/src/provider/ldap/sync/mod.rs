@@ -4,13 +4,15 @@
 //! ```text
 //! mod     the connection: made, kept, left, made again; which way it goes
 //! stream  what one search that goes on says
-//! poll    searches for what changed, and for what is there
-//! mirror  what the directory has, and what of that is news (pure)
+//! poll    searches for what changed, and for what is there; domain: of Active Directory
+//! mirror  what the directory has, and what of that is news (pure); content: what an entry says
 //! ```
 //!
 //! What is deleted is known from the server's word for it, or from a listing that came to its end. One
 //! that did not, or in which nobody is, deletes nobody.
 
+mod content;
+mod domain;
 mod mirror;
 mod poll;
 mod stream;
@@ -19,13 +21,15 @@ use super::LdapProvider;
 use super::directory::AWAY;
 use super::entry::Entry;
 use super::link::{Link, Query};
+use super::schema::Members;
 use super::server::Server;
 use super::trouble::{Ended, Trouble};
 use crate::config::{LdapConfig, LdapMembers, LdapSync};
 use crate::provider::Who;
 use crate::provider::news::{Contact, News};
+use content::{GroupEntry, Id, Kind, PersonEntry};
 use ldap3::Scope;
-use mirror::{GroupEntry, Id, Kind, Mirror, PersonEntry};
+use mirror::Mirror;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,6 +77,8 @@ struct Kept {
     cookies: Vec<Option<Vec<u8>>>,
     /// Where it is polled: the server, and until when its changes are known, by search.
     polled: Option<(Arc<Server>, Vec<String>)>,
+    /// Until when an Active Directory's changes are known.
+    domain: Option<domain::Known>,
 }
 
 impl Sync {
@@ -137,12 +143,14 @@ impl LdapProvider {
             Err(why) => return End::Trouble(why),
         };
         let failed = |trouble: &Trouble| End::Trouble(self.directory.failed(&link.server, trouble));
-        let root = match link.search(about("", "supportedControl"), self.directory.timeout()).await {
+        let root = match link.search(about("", &["supportedControl"]), self.directory.timeout()).await {
             Ok(entries) => entries.into_iter().next().unwrap_or_default(),
             Err(trouble) => return failed(&trouble),
         };
         let polls = no_sync.is_some_and(|since| since.elapsed() < AWAY);
-        let ended = if !polls && root.values("supportedcontrol").iter().any(|c| c == CONTENT_SYNC) {
+        let ended = if self.schema.members == Members::Asked {
+            self.poll_domain(sync, kept, &link, tell).await
+        } else if !polls && root.values("supportedcontrol").iter().any(|c| c == CONTENT_SYNC) {
             self.stream(sync, searches, kept, &link, tell).await
         } else {
             self.poll(sync, searches, kept, &link, tell).await
@@ -156,7 +164,7 @@ impl LdapProvider {
                 };
                 if !trouble.is_of_the_server() {
                     kept.cookies.iter_mut().for_each(|c| *c = None);
-                    kept.polled = None;
+                    (kept.polled, kept.domain) = (None, None);
                 }
                 match refused {
                     // What was is not known there any more (e-syncRefreshRequired, RFC 4533 §3.7), or the server's
@@ -218,7 +226,7 @@ impl LdapProvider {
                     if self.directory.is_away(link) {
                         return Ok(End::Away);
                     }
-                    link.search(about("", "1.1"), self.directory.timeout()).await?;
+                    link.search(about("", &["1.1"]), self.directory.timeout()).await?;
                 }
                 () = sync.again.notified() => return Ok(End::Again),
                 () = tell.closed() => return Ok(End::Away),
@@ -305,12 +313,14 @@ impl LdapProvider {
             base: base.clone(),
             filter: self.schema.people().to_owned(),
             attributes: self.schema.of_person.clone(),
+            controls: Vec::new(),
         });
         let groups = self.group_bases.iter().map(|base| Search {
             kind: Kind::Group,
             base: base.clone(),
             filter: self.schema.any_group().to_owned(),
             attributes: self.schema.of_group.clone(),
+            controls: Vec::new(),
         });
         people.chain(groups).collect()
     }
@@ -342,6 +352,7 @@ impl Kept {
             mirror: Mirror::new(provider.schema.members, provider.nesting, listed),
             cookies: vec![None; searches],
             polled: None,
+            domain: None,
         }
     }
 }
@@ -350,13 +361,13 @@ impl Kept {
 /// control, grants no access to it, or is not willing (RFC 4511 §4.1.9).
 const NO_SYNC: [u32; 4] = [0, 12, 50, 53];
 
-/// A search for one entry's attribute.
-fn about(dn: &str, attribute: &str) -> Query {
+/// A search for one entry's attributes.
+fn about(dn: &str, attributes: &[&str]) -> Query {
     Query {
         base: dn.to_owned(),
         scope: Scope::Base,
         filter: "(objectClass=*)".into(),
-        attributes: [attribute.to_owned()].into(),
+        attributes: attributes.iter().map(|a| (*a).to_owned()).collect(),
         most: 1,
         paged: false,
     }

@@ -5,7 +5,7 @@ use super::super::entry::Entry;
 use super::super::link::Link;
 use super::super::trouble::Trouble;
 use super::super::{LdapProvider, dn};
-use super::mirror::{Id, Kind};
+use super::content::{Id, Kind};
 use super::stream::{How, Said, Search};
 use super::{End, Kept, SILENCE, Sync, ended, run_all};
 use crate::provider::news::News;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 /// What is there at all is looked at so often, in polls.
-const LISTING: u32 = 4;
+pub(super) const LISTING: u32 = 4;
 /// When something was changed.
 const STAMP: &str = "modifyTimestamp";
 const STAMP_KEY: &str = "modifytimestamp";
@@ -75,10 +75,10 @@ impl LdapProvider {
         let changed = |n: usize, search: &Search| {
             let stamp = stamps.get(n).filter(|stamp| !stamp.is_empty());
             let later = stamp.map(|stamp| format!("(&{}({STAMP}>={stamp}))", search.filter));
-            let attributes = with_stamp(&search.attributes, &self.schema.key.name);
+            let attributes = self.with_stamp(&search.attributes);
             Search { filter: later.unwrap_or_else(|| search.filter.clone()), attributes, ..search.clone() }
         };
-        self.list(link, searches, changed, |n, kind, entry| self.read_in(kept, n, kind, entry, since)).await
+        self.list(link, searches, changed, |n, kind, entry| self.read_in(kept, n, kind, &entry, since)).await
     }
 
     /// Looks who is there, and reads whoever has changed without having been seen to.
@@ -92,23 +92,23 @@ impl LdapProvider {
         if since.iter().any(String::is_empty) {
             kept.mirror.note_all();
             let all = |_, search: &Search| {
-                let attributes = with_stamp(&search.attributes, &self.schema.key.name);
+                let attributes = self.with_stamp(&search.attributes);
                 Search { attributes, ..search.clone() }
             };
             let mut seen = vec![HashSet::new(); searches.len()];
             self.list(link, searches, all, |n, kind, entry| {
-                seen.get_mut(n).map(|seen| seen.insert(self.id(entry)));
-                self.read_in(kept, n, kind, entry, since);
+                seen.get_mut(n).map(|seen| seen.insert(self.id(&entry)));
+                self.read_in(kept, n, kind, &entry, since);
             })
             .await?;
             lose(kept, searches, &seen);
             return Ok(());
         }
         self.look_at_changes(searches, kept, link, since).await?;
-        let keys = |_, search: &Search| Search { attributes: with_stamp(&[], &self.schema.key.name), ..search.clone() };
+        let keys = |_, search: &Search| Search { attributes: self.with_stamp(&[]), ..search.clone() };
         let (mut seen, mut missed) = (vec![HashSet::new(); searches.len()], false);
         self.list(link, searches, keys, |n, kind, entry| {
-            let id = self.id(entry);
+            let id = self.id(&entry);
             missed |= kept.mirror.stamp(kind, &id) != Some(entry.one(STAMP_KEY).unwrap_or_default());
             seen.get_mut(n).map(|seen| seen.insert(id));
         })
@@ -131,12 +131,12 @@ impl LdapProvider {
     }
 
     /// Searches for all of these, each to its end.
-    async fn list(
+    pub(super) async fn list(
         &self,
         link: &Link,
         searches: &[Search],
         search: impl Fn(usize, &Search) -> Search,
-        mut each: impl FnMut(usize, Kind, &Entry),
+        mut each: impl FnMut(usize, Kind, Entry),
     ) -> Result<(), Trouble> {
         let (mut said, _readers) = run_all(link, searches, |n, s| (search(n, s), How::Paged));
         let mut left = searches.len();
@@ -145,7 +145,7 @@ impl LdapProvider {
             match next.ok_or_else(ended)? {
                 (n, Said::Is(_, entry)) => {
                     if let Some(search) = searches.get(n) {
-                        each(n, search.kind, &entry);
+                        each(n, search.kind, *entry);
                     }
                 }
                 (_, Said::Ended(trouble)) => return Err(trouble),
@@ -155,19 +155,20 @@ impl LdapProvider {
         Ok(())
     }
 
-    /// What it is called for good, as far as it says.
+    /// What it is called for good, as far as it says: the same as of a person.
     fn id(&self, entry: &Entry) -> Id {
-        let key = entry.only(&self.schema.key.key).filter(|key| !key.is_empty());
-        key.map_or_else(|| dn::normalised(&entry.dn).into_bytes(), |key| key.to_ascii_lowercase().into_bytes())
+        let mut keys = self.schema.keys.iter().filter_map(|key| entry.only(key)).filter(|key| !key.is_empty());
+        keys.next().map_or_else(|| dn::normalised(&entry.dn).into_bytes(), |key| key.to_ascii_lowercase().into_bytes())
+    }
+
+    /// Operational attributes are shown only to who names them.
+    fn with_stamp(&self, attributes: &[String]) -> Arc<[String]> {
+        attributes.iter().chain(&self.schema.keys).cloned().chain([STAMP.to_owned()]).collect()
     }
 }
 
-fn lose(kept: &mut Kept, searches: &[Search], seen: &[HashSet<Id>]) {
+pub(super) fn lose(kept: &mut Kept, searches: &[Search], seen: &[HashSet<Id>]) {
     for (n, (search, seen)) in searches.iter().zip(seen).enumerate() {
         kept.mirror.only(n, search.kind, seen);
     }
-}
-
-fn with_stamp(attributes: &[String], key: &str) -> Arc<[String]> {
-    attributes.iter().cloned().chain([key.to_owned(), STAMP.to_owned()]).collect()
 }

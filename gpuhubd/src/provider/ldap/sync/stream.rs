@@ -3,7 +3,7 @@
 
 use super::super::entry::Entry;
 use super::super::trouble::{Ended, Trouble};
-use super::mirror::{Id, Kind};
+use super::content::{Id, Kind};
 use ldap3::adapters::{Adapter, PagedResults};
 use ldap3::controls::{
     ControlType, EntryState, MakeCritical, RawControl, RefreshMode, SyncInfo, SyncRequest, SyncState, parse_syncinfo,
@@ -20,6 +20,8 @@ pub(super) struct Search {
     pub(super) base: String,
     pub(super) filter: String,
     pub(super) attributes: Arc<[String]>,
+    /// Sent along, besides what [`How`] takes; of a search that is [`How::Paged`].
+    pub(super) controls: Vec<RawControl>,
 }
 
 /// What the server said.
@@ -68,8 +70,10 @@ pub(super) async fn run(ldap: Ldap, n: usize, search: Search, how: How, say: mps
 
 async fn list(mut ldap: Ldap, n: usize, search: Search, say: mpsc::Sender<(usize, Said)>) -> Result<(), Trouble> {
     let pages: Vec<Box<dyn Adapter<'_, String, Arc<[String]>>>> = vec![Box::new(PagedResults::new(PAGE))];
-    let mut stream =
-        ldap.streaming_search_with(pages, &search.base, Scope::Subtree, &search.filter, search.attributes).await?;
+    let mut stream = ldap
+        .with_controls(search.controls)
+        .streaming_search_with(pages, &search.base, Scope::Subtree, &search.filter, search.attributes)
+        .await?;
     while let Some(message) = stream.next().await? {
         if !message.is_ref() && !message.is_intermediate() {
             let entry = Box::new(SearchEntry::construct(message).into());
