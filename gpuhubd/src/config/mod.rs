@@ -6,6 +6,7 @@
 mod access;
 mod ldap;
 mod local_groups;
+mod passcode;
 mod people;
 mod providers;
 mod values;
@@ -16,6 +17,7 @@ pub use ldap::{
     fill_in,
 };
 pub use local_groups::LocalGroup;
+pub use passcode::Passcode;
 pub use people::{Audit, Builtin, DeclaredGroup, DeclaredUser, Ids, People, ServiceMode, Services};
 pub use providers::{OidcConfig, ProviderConfig, Qr};
 pub use values::{ConfigError, DurationText, SecretFile};
@@ -38,6 +40,8 @@ pub struct Config {
     pub access: Access,
     /// `[services]`
     pub services: Services,
+    /// `[passcode]`
+    pub passcode: Passcode,
     /// `[audit]`
     pub audit: Audit,
     /// `[builtin]`
@@ -67,6 +71,7 @@ struct Tables {
     people: People,
     access: Access,
     services: Services,
+    passcode: Passcode,
     audit: Audit,
     builtin: Builtin,
     #[serde(rename = "local_group")]
@@ -105,6 +110,7 @@ impl Config {
             people: tables.people,
             access: tables.access,
             services: tables.services,
+            passcode: tables.passcode,
             audit: tables.audit,
             builtin: tables.builtin,
             local_groups: tables.local_groups,
@@ -116,6 +122,7 @@ impl Config {
         config.ids.check(&source)?;
         config.people.check(&source)?;
         config.access.check(&source)?;
+        config.passcode.check(&source)?;
         config.builtin.check(&source)?;
         for rule in &config.local_groups {
             rule.get_ref().check(&source, &rule.span())?;

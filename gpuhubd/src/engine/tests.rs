@@ -17,7 +17,7 @@ pub(super) struct Box_ {
     pub(super) engine: Engine,
     dir: PathBuf,
     pub(super) corp: Arc<Scripted>,
-    sso: Arc<Scripted>,
+    pub(super) sso: Arc<Scripted>,
 }
 
 impl Drop for Box_ {
@@ -31,7 +31,7 @@ pub(super) fn a_box(test: &str) -> Box_ {
     a_box_with(test, Rules::default())
 }
 
-fn a_box_with(test: &str, rules: Rules) -> Box_ {
+pub(super) fn a_box_with(test: &str, rules: Rules) -> Box_ {
     let dir = std::env::temp_dir().join(format!("gpuhub-engine-{test}-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let store = Store::in_memory().unwrap();

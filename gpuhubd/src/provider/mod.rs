@@ -9,6 +9,7 @@ pub mod ldap;
 pub mod news;
 pub mod offline;
 pub mod oidc;
+pub mod passcode;
 #[cfg(test)]
 pub mod scripted;
 

@@ -7,6 +7,7 @@
 mod builtin;
 mod ids;
 mod offline;
+mod passcodes;
 mod people;
 mod served;
 mod sessions;
@@ -14,6 +15,7 @@ mod sessions;
 pub use builtin::{BuiltinGroup, BuiltinUser};
 pub use ids::{GivenId, IdKind, Source};
 pub use offline::Remembered;
+pub use passcodes::{Passcode, SetBy};
 pub use people::{Cached, EXPIRED, KnownGroup, KnownPerson};
 pub use served::{Changed, Everything};
 pub use sessions::OpenSession;
@@ -60,6 +62,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema-3.sql"),
     include_str!("schema-4.sql"),
     include_str!("schema-5.sql"),
+    include_str!("schema-7.sql"),
 ];
 
 /// All that lookups and logins ask come again and again.
