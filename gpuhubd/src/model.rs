@@ -123,6 +123,8 @@ pub enum Method {
     Passcode,
     /// A code for one login, which she got after a sign-in.
     OneTimeCode,
+    /// An ID token of her provider, given as a password.
+    IdToken,
     /// An SSH key, which sshd checked; we only decide on the account.
     PublicKey,
 }
@@ -136,6 +138,7 @@ impl Method {
             Method::DeviceCode => "device-code",
             Method::Passcode => "passcode",
             Method::OneTimeCode => "one-time-code",
+            Method::IdToken => "id-token",
             Method::PublicKey => "publickey",
         }
     }

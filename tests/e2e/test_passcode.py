@@ -41,8 +41,8 @@ def with_passcode(box, oidc, user, passcode=PASSCODE):
     return sign_in(box, oidc, user, (OFFER, passcode), (r"again: $", passcode))
 
 
-def a_box(make_gpubox, more=""):
-    box = make_gpubox(ON + more)
+def a_box(make_gpubox, more="", config=ON):
+    box = make_gpubox(config + more)
     box.write_file("/etc/pam.d/jupyterhub", PAM_SERVICE)
     return box
 
@@ -196,3 +196,70 @@ def test_neither_passcode_nor_code_is_in_any_log_or_file(make_gpubox, oidc):
     for secret in ("Sesame-open-0815", code, code.replace("-", "")):
         assert secret not in everything
         assert box.run(["grep", "-rqF", secret, "/var/lib/gpuhub", "/run/gpuhub"], check=False).returncode == 1
+
+
+def test_a_passcode_before_the_code(make_gpubox, oidc):
+    """A stranger who starts a login in her name gets no code that he could send her."""
+    box = make_gpubox(ON.replace("[passcode]", "ask_passcode_first = true\n\n[passcode]"))
+    first = r"Passcode \(Enter alone if you have none\): $"
+    terminal = Terminal(box, "dave")
+    terminal.expect(first)
+    terminal.line("")
+    oidc.device.approve(terminal.device_code(), "dave")
+    terminal.line("")
+    for pattern, line in ((OFFER, PASSCODE), (r"again: $", PASSCODE)):
+        terminal.expect(pattern)
+        terminal.line(line)
+    assert terminal.finish().accepted
+    requested = oidc.log().count("device_authorization")
+    screens = {}
+    for name, answer in (("dave", "wrong Horse"), ("dave", ""), ("erin", "wrong Horse"), ("nemo", "wrong Horse")):
+        terminal = Terminal(box, name)
+        terminal.expect(first)
+        terminal.line(answer)
+        session = terminal.finish()
+        assert not session.accepted and "Code:" not in session.transcript, session
+        screens[name, answer] = session.transcript.replace(name, "X")
+    assert len(set(screens.values())) == 1, screens
+    assert oidc.log().count("device_authorization") == requested
+    box.wait_audit(event="auth", user="dave", service="sshd", reason="wrong-password", method="passcode", count=2)
+    terminal = Terminal(box, "dave", "id -un")
+    terminal.expect(first)
+    terminal.line(PASSCODE)
+    oidc.device.approve(terminal.device_code(), "dave")
+    terminal.line("")
+    session = terminal.finish()
+    assert session.status == 0 and "dave" in session.transcript, session
+
+
+def test_an_id_token_as_the_password(make_gpubox, oidc):
+    config = OIDC + "id_token_as_password = true\n"
+    box = a_box(make_gpubox, config=config)
+    token = oidc.id_token("dave")
+    assert form(box, "dave", token) == "PAM_SUCCESS"
+    line = box.wait_audit(event="auth", user="dave", service="jupyterhub", result="ok")
+    assert line["method"] == "id-token" and line["backend"] == "sso"
+    assert box.out(["getent", "passwd", "dave"])
+    for name, given, reason in (("dave", oidc.id_token("dave", client="another-app"), "wrong-audience"),
+                                ("dave", oidc.id_token("erin"), "wrong-subject"),
+                                ("dave", token[:-8] + "AAAAAAAA", "bad-token"),
+                                ("frank", oidc.id_token("frank"), "not-allowed")):
+        assert form(box, name, given) != "PAM_SUCCESS"
+        box.wait_audit(event="auth", user=name, service="jupyterhub", reason=reason, method="id-token")
+    assert form(box, "dave", "anything else") != "PAM_SUCCESS"
+    everything = str(box.syslog()) + box.log("gpuhubd").read_text()
+    assert "eyJ" not in everything
+    assert box.run(["grep", "-rqF", "eyJ", "/var/lib/gpuhub", "/run/gpuhub"], check=False).returncode == 1
+
+
+def test_an_old_id_token_or_one_where_they_are_not_wanted(make_gpubox, oidc):
+    token = oidc.id_token("dave")
+    box = a_box(make_gpubox)
+    assert form(box, "dave", token) != "PAM_SUCCESS"
+    box.wait_audit(event="auth", user="dave", service="jupyterhub", reason="unknown-user")
+    box.close()
+    box = a_box(make_gpubox, config=OIDC + 'id_token_as_password = true\nid_token_max_age = "1s"\nleeway = "1s"\n')
+    time.sleep(2.5)
+    assert form(box, "dave", token) != "PAM_SUCCESS"
+    box.wait_audit(event="auth", user="dave", service="jupyterhub", reason="token-expired")
+    assert form(box, "dave", oidc.id_token("dave")) == "PAM_SUCCESS"

@@ -122,7 +122,7 @@ impl Config {
         config.ids.check(&source)?;
         config.people.check(&source)?;
         config.access.check(&source)?;
-        config.passcode.check(&source)?;
+        config.passcode.check(&source, &config.providers)?;
         config.builtin.check(&source)?;
         for rule in &config.local_groups {
             rule.get_ref().check(&source, &rule.span())?;
@@ -305,6 +305,20 @@ Kh4SSypVAiEA+5smKzRYRHGfIDdXRd389bcW/8licY35awQQU52+0t0=
         assert!(Config::parse("f", &format!("{email}allowed_domains = [\"x.example\"]\n")).is_ok());
         let plain = base.replace("https", "http");
         assert!(refused(&format!("{plain}allow_anyone = true\n")).contains("https"));
+    }
+
+    #[test]
+    fn passcodes() {
+        let sso = "[[provider]]\nname = \"sso\"\nkind = \"oidc\"\nissuer = \"https://x\"\nclient_id = \"c\"\nallow_anyone = true\n";
+        let first = |passcode: &str| format!("[passcode]\n{passcode}\n{sso}ask_passcode_first = true\n");
+        assert!(refused(&first("one_time = true")).contains("nobody can have one"));
+        assert!(Config::parse("f", &first("enabled = true")).is_ok());
+        assert!(refused("[passcode]\nmin_length = 5\n").contains("less than 6"));
+        assert!(refused("[passcode]\ntries = 0\n").contains("tries"));
+        let default = Config::parse("f", sso).unwrap();
+        assert!(!default.passcode.is_on() && default.passcode.is_for("jupyterhub") && !default.passcode.is_for("sudo"));
+        let ProviderConfig::Oidc(oidc) = &default.providers[0] else { panic!("not oidc") };
+        assert!(!oidc.id_token_as_password && !oidc.ask_passcode_first);
     }
 
     #[test]

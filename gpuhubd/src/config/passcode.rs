@@ -1,5 +1,6 @@
 //! `[passcode]`: what people of OpenID providers give to services that cannot show a device code.
 
+use super::ProviderConfig;
 use super::values::{ConfigError, DurationText, Source};
 use crate::provider::builtin::PasswordRule;
 use serde::Deserialize;
@@ -13,7 +14,7 @@ pub struct Passcode {
     pub enabled: bool,
     /// They may get codes for one login each.
     pub one_time: bool,
-    /// PAM services that take either. No other does, so that nobody's code running under her uid makes itself root by
+    /// PAM services that take either, or an ID token. No other does, so that nobody's code running under her uid makes itself root by
     /// a service that nobody thought of (sudo).
     pub services: Vec<String>,
     /// Shortest passcode in characters.
@@ -55,9 +56,14 @@ impl Default for Passcode {
 }
 
 impl Passcode {
-    /// Whether a service takes passcodes or one-time codes.
-    pub fn takes(&self, service: &str) -> bool {
-        (self.enabled || self.one_time) && self.services.iter().any(|s| s == service)
+    /// Whether anybody has a passcode or a one-time code.
+    pub fn is_on(&self) -> bool {
+        self.enabled || self.one_time
+    }
+
+    /// Whether a service takes what is no device code.
+    pub fn is_for(&self, service: &str) -> bool {
+        self.services.iter().any(|s| s == service)
     }
 
     /// What a new one must be.
@@ -65,7 +71,7 @@ impl Passcode {
         PasswordRule { min_length: self.min_length, min_classes: self.min_classes }
     }
 
-    pub(super) fn check(&self, source: &Source<'_>) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, source: &Source<'_>, providers: &[ProviderConfig]) -> Result<(), ConfigError> {
         let bad = |what: &str, remedy: &str| Err(source.at(&(0..0), what, remedy));
         if self.min_length < 6 {
             return bad("[passcode] min_length is less than 6", "Strangers may guess at it: ask for 10 or more.");
@@ -73,6 +79,13 @@ impl Passcode {
         if self.tries == 0 {
             return bad("[passcode] tries is 0", "Nobody could use a passcode: write enabled = false for that.");
         }
-        Ok(())
+        let first = |p: &&ProviderConfig| matches!(p, ProviderConfig::Oidc(c) if c.ask_passcode_first);
+        match providers.iter().find(first) {
+            Some(p) if !self.enabled => bad(
+                &format!("provider {}: ask_passcode_first is set, and nobody can have one", p.name()),
+                "Write [passcode] enabled = true, too.",
+            ),
+            _ => Ok(()),
+        }
     }
 }

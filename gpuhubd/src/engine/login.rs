@@ -128,14 +128,22 @@ impl Engine {
                 trail.method = Some(Method::DeviceCode);
                 trail.uid = self.known_uid(&name).filter(|_| known);
                 self.provisional.claim(name.as_str(), Instant::now());
+                if provider.asks_passcode_first() {
+                    trail.method = Some(Method::Passcode);
+                    self.passcode_first(&name, known, dialog).await?;
+                    trail.method = Some(Method::DeviceCode);
+                }
                 provider.device_login(&name, &self.origin(context), dialog).await?
             }
             // This service never waits for a human.
-            Ok(Resolved::AtProvider(provider, known)) if self.rules.passcode.takes(&context.service) => {
+            Ok(Resolved::AtProvider(provider, known))
+                if self.rules.passcode.is_for(&context.service)
+                    && (self.rules.passcode.is_on() || provider.takes_tokens()) =>
+            {
                 trail.backend = known.then(|| provider.name().into());
                 trail.method = Some(Method::Passcode);
                 trail.uid = self.known_uid(&name).filter(|_| known);
-                self.by_passcode(&name, &*provider, known, dialog).await?
+                self.by_passcode(&name, &*provider, known, dialog, &mut trail.method).await?
             }
             Ok(Resolved::AtProvider(provider, true)) => {
                 trail.backend = Some(provider.name().into());

@@ -23,8 +23,12 @@ const TRIES: u32 = 3;
 /// Who has taken longer to sign in is not asked for a passcode besides: sshd ends a login after 120 seconds.
 const IN_TIME: Duration = Duration::from_secs(60);
 
+const FIRST: &str = "Passcode (Enter alone if you have none): ";
+
 const OFFER: &str = "\nYou may set a passcode, for what cannot show you a code to sign in with (JupyterHub).\n\
                      New passcode (Enter alone: none): ";
+
+const NOT_FIRST: &str = "Give your passcode, or press Enter alone if you never set one.";
 
 /// What everybody is told whose passcode, or whatever it was, is not taken.
 const NOT_TAKEN: &str = "Give your passcode or a one-time code; sign in by SSH to get one (gpuhub passcode).";
@@ -37,8 +41,14 @@ impl Engine {
         provider: &dyn Provider,
         known: bool,
         dialog: &mut Dialog,
+        method: &mut Option<Method>,
     ) -> Result<Authenticated, Denied> {
         let given = ask_password(dialog).await?;
+        if provider.takes_tokens() && is_token(&given) {
+            *method = Some(Method::IdToken);
+            // No guess: whoever can sign one need not.
+            return provider.verify_token(name, &given).await;
+        }
         let result = self.counted(name, &given, self.proven_by(name, provider, known, &given)).await;
         if matches!(&result, Err(d) if d.reason.told().is_none()) {
             dialog.complain(NOT_TAKEN);
@@ -90,6 +100,24 @@ impl Engine {
         Ok(proven)
     }
 
+    /// Before a code is requested of her provider: a stranger who starts a login in her name, to send her the code,
+    /// must know her passcode. Who has none presses Enter; who has one and does so is refused.
+    pub(super) async fn passcode_first(&self, name: &UserName, known: bool, dialog: &mut Dialog) -> Result<(), Denied> {
+        let given = dialog.ask(false, FIRST, PASSWORD_PATIENCE_S).await?;
+        let there = self.store.person(name.as_str()).map_err(internal)?.filter(|k| known && !k.gone);
+        let own = match there {
+            Some(there) => self.store.passcode(name.as_str(), &there.key).map_err(internal)?,
+            None => None,
+        };
+        let own = own.filter(|own| own.hash.is_some());
+        if own.is_none() && given.is_empty() {
+            return Ok(());
+        }
+        // However old it is, and however often strangers tried: it alone lets nobody in, and nobody shuts her out.
+        let compared = self.passcodes.compare(name.as_str(), own.as_ref(), &given, None);
+        self.counted(name, &given, compared).await.inspect_err(|_| dialog.complain(NOT_FIRST))
+    }
+
     pub(super) fn not_expired(&self, own: &Passcode) -> Result<(), Denied> {
         let good = is_fresh(own.set_at, self.rules.passcode.expires.0);
         if good { Ok(()) } else { Err(Reason::PasscodeExpired.into()) }
@@ -116,7 +144,7 @@ impl Engine {
         dialog: &mut Dialog,
     ) -> Result<(), Denied> {
         let rules = &self.rules.passcode;
-        if !rules.enabled && !rules.one_time {
+        if !rules.is_on() {
             return Ok(());
         }
         let name = person.name.as_str();
@@ -214,4 +242,10 @@ impl Engine {
             ..base
         });
     }
+}
+
+/// A JSON Web Signature in its compact form (RFC 7515 §7.1), whose header is an object.
+fn is_token(given: &Secret) -> bool {
+    let text = given.expose();
+    text.starts_with(b"eyJ") && text.iter().filter(|b| **b == b'.').count() == 2
 }

@@ -264,3 +264,68 @@ async fn access_rules_hold_for_passcodes_too() {
     assert_eq!(visit(&b, "dave", "jupyterhub", &[HORSE]).await.code, Code::MaxTries);
     assert_eq!(b.engine.rules.services.mode("jupyterhub"), ServiceMode::SinglePrompt);
 }
+
+/// Who has a passcode gives it before her provider hears of the login; who has none is asked the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_passcode_before_the_code() {
+    const FIRST: &str = "Passcode (Enter alone if you have none): ";
+    let (b, _) = a_box_with_dave("pass-first", rules(Passcode { tries: 1, ..on() }), &[HORSE, HORSE]).await;
+    b.sso.passcode_first.store(true, std::sync::atomic::Ordering::Relaxed);
+    b.sso.people.lock().unwrap().push(person("sso", "erin", "2", &[]));
+    b.engine.user(UserKey::Name("erin"), Asker::Login).await.unwrap();
+    let wrong = visit(&b, "dave", "sshd", &["wrong"]).await;
+    assert_eq!((wrong.code, &wrong.prompts[..]), (Code::AuthErr, &[FIRST.to_owned()][..]), "no code was requested");
+    assert_eq!(visit(&b, "erin", "sshd", &["wrong"]).await, wrong, "who has none");
+    assert_eq!(visit(&b, "nemo", "sshd", &["wrong"]).await, wrong, "who never was here");
+    assert_eq!(visit(&b, "dave", "sshd", &[""]).await, wrong, "Enter alone is for who has none");
+    let seen = visit(&b, "erin", "sshd", &["", ""]).await;
+    assert_eq!((seen.code, seen.prompts[..2].to_vec()), (Code::Success, vec![FIRST.into(), "Press Enter: ".into()]));
+    // By now strangers have locked it for the hub, but nobody out of the sign-in.
+    assert_eq!(visit(&b, "dave", "jupyterhub", &[HORSE]).await.code, Code::AuthErr);
+    assert_eq!(visit(&b, "dave", "sshd", &[HORSE, ""]).await.prompts, [FIRST, "Press Enter: "]);
+    assert_eq!(
+        visit(&b, "dave", "jupyterhub", &[HORSE]).await.code,
+        Code::Success,
+        "which has forgiven the wrong ones"
+    );
+    // The right passcode alone forgives none: somebody might have found it so.
+    assert_eq!(visit(&b, "dave", "jupyterhub", &["wrong"]).await.code, Code::AuthErr);
+    b.sso.people.lock().unwrap().retain(|p| p.name.as_str() != "dave");
+    assert_eq!(visit(&b, "dave", "sshd", &[HORSE, ""]).await.code, Code::AuthErr, "she does not approve");
+    assert_eq!(visit(&b, "dave", "jupyterhub", &[HORSE]).await.code, Code::AuthErr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_the_provider_as_the_password() {
+    let b = a_box_with("pass-token", Rules::default());
+    b.sso.tokens.store(true, std::sync::atomic::Ordering::Relaxed);
+    b.sso.people.lock().unwrap().push(person("sso", "dave", "1", &[]));
+    for (service, given, code) in [
+        ("jupyterhub", "eyJ.x.erin", Code::AuthErr),
+        ("sudo", "eyJ.x.dave", Code::UserUnknown),
+        ("jupyterhub", "eyJx.dave", Code::UserUnknown),
+        ("jupyterhub", "eyJ.x.dave", Code::Success),
+        ("sudo", "eyJ.x.dave", Code::CredInsufficient),
+        ("jupyterhub", "x", Code::AuthErr),
+    ] {
+        assert_eq!(visit(&b, "dave", service, &[given]).await.code, code, "{service} {given}");
+    }
+}
+
+/// A decoy is hashed for who has no passcode. By the fastest of some, within gross bounds.
+#[tokio::test(flavor = "multi_thread")]
+async fn none_takes_the_time_of_a_wrong_one() {
+    let lasting =
+        Rules { access: Access { tries: 100, ..Access::default() }, ..rules(Passcode { tries: 100, ..on() }) };
+    let (b, _) = a_box_with_dave("pass-time", lasting, &[HORSE, HORSE]).await;
+    let mut fastest = [Duration::MAX; 2];
+    for _ in 0..5 {
+        for (name, fastest) in ["dave", "nemo"].into_iter().zip(&mut fastest) {
+            let start = Instant::now();
+            visit(&b, name, "jupyterhub", &["wrong"]).await;
+            *fastest = start.elapsed().min(*fastest);
+        }
+    }
+    let [dave, nemo] = fastest;
+    assert!(nemo * 4 > dave && dave * 4 > nemo, "{fastest:?}");
+}

@@ -39,7 +39,8 @@ pub(super) fn a_box_with(test: &str, rules: Rules) -> Box_ {
     let publishing = publish::start(store.clone(), dir.join("snapshot"), View::default(), audit.clone());
     let scripted = |name, method| {
         let (people, replica) = (Mutex::default(), Mutex::default());
-        Arc::new(Scripted { name, method, people, forgetful: false.into(), replica })
+        let (forgetful, passcode_first, tokens) = (false.into(), false.into(), false.into());
+        Arc::new(Scripted { name, method, people, forgetful, passcode_first, tokens, replica })
     };
     let (corp, sso) = (scripted("corp", Method::Password), scripted("sso", Method::DeviceCode));
     let providers: Vec<Arc<dyn Provider>> = vec![corp.clone(), sso.clone()];

@@ -57,7 +57,8 @@ impl Passcodes {
         Ok(Authenticated::verified(person, Method::Passcode))
     }
 
-    /// Whether this is the passcode. Each try is counted, and after `tries` wrong ones in a row nothing is right.
+    /// Whether this is the passcode. Each try is counted, and after `tries` wrong ones in a row nothing is right; `None`:
+    /// it is compared all the same, since it alone lets nobody in.
     pub async fn compare(
         &self,
         name: &str,
@@ -78,7 +79,8 @@ impl Passcodes {
         if !self.hashes.matches(given, hash).await? {
             return Err(Reason::WrongPassword.into());
         }
-        self.store.clear_passcode_tries(name).map_err(internal)
+        // Where no number of tries is set more is to come, and that forgives them.
+        if tries.is_some() { self.store.clear_passcode_tries(name).map_err(internal) } else { Ok(()) }
     }
 
     /// Does for nobody what [`Passcodes::compare`] does for somebody.
