@@ -285,7 +285,8 @@ def perform(keep: bool) -> int:
     done = False
     try:
         lan.enter()
-        for scene in (demo.set_up, demo.builtin, demo.ldap, demo.jupyterhub, demo.device_code, demo.doctor):
+        for scene in (demo.set_up, demo.builtin, demo.ldap, demo.jupyterhub, demo.device_code, demo.passcode,
+                      demo.doctor):
             scene()
         if keep:
             demo.stay()
