@@ -122,7 +122,7 @@ impl Config {
         config.ids.check(&source)?;
         config.people.check(&source)?;
         config.access.check(&source)?;
-        config.passcode.check(&source, &config.providers)?;
+        config.passcode.check(&source, &config.services, &config.providers)?;
         config.builtin.check(&source)?;
         for rule in &config.local_groups {
             rule.get_ref().check(&source, &rule.span())?;
@@ -315,6 +315,8 @@ Kh4SSypVAiEA+5smKzRYRHGfIDdXRd389bcW/8licY35awQQU52+0t0=
         assert!(Config::parse("f", &first("enabled = true")).is_ok());
         assert!(refused("[passcode]\nmin_length = 5\n").contains("less than 6"));
         assert!(refused("[passcode]\ntries = 0\n").contains("tries"));
+        assert!(refused("[passcode]\nservices = [\"sshd\"]\n").contains("no single password"));
+        assert!(Config::parse("f", "[passcode]\nservices = [\"sudo\"]\n").is_ok());
         let default = Config::parse("f", sso).unwrap();
         assert!(!default.passcode.is_on() && default.passcode.is_for("jupyterhub") && !default.passcode.is_for("sudo"));
         let ProviderConfig::Oidc(oidc) = &default.providers[0] else { panic!("not oidc") };

@@ -1,7 +1,7 @@
 //! `[passcode]`: what people of OpenID providers give to services that cannot show a device code.
 
-use super::ProviderConfig;
 use super::values::{ConfigError, DurationText, Source};
+use super::{ProviderConfig, ServiceMode, Services};
 use crate::provider::builtin::PasswordRule;
 use serde::Deserialize;
 use std::time::Duration;
@@ -71,8 +71,19 @@ impl Passcode {
         PasswordRule { min_length: self.min_length, min_classes: self.min_classes }
     }
 
-    pub(super) fn check(&self, source: &Source<'_>, providers: &[ProviderConfig]) -> Result<(), ConfigError> {
+    pub(super) fn check(
+        &self,
+        source: &Source<'_>,
+        services: &Services,
+        providers: &[ProviderConfig],
+    ) -> Result<(), ConfigError> {
         let bad = |what: &str, remedy: &str| Err(source.at(&(0..0), what, remedy));
+        if let Some(service) = self.services.iter().find(|s| services.mode(s) != ServiceMode::SinglePrompt) {
+            return bad(
+                &format!("[passcode] services has {service:?}, which asks for no single password"),
+                "Leave it out, or write \"single-prompt\" for it in [services]: then it shows no device codes.",
+            );
+        }
         if self.min_length < 6 {
             return bad("[passcode] min_length is less than 6", "Strangers may guess at it: ask for 10 or more.");
         }
