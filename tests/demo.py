@@ -8,6 +8,7 @@ the person in the browser, and `tests/harness/run demo stop` ends it.
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,12 @@ from harness.ssh import Session, Terminal, authorize_key, ssh_kbdint, ssh_key  #
 STATE = cache() / "demo.json"
 ADA_PASSWORD = "first-Passw0rd"
 CONFIG = LDAP + OIDC
+PASSCODES = """
+[passcode]
+enabled = true
+one_time = true
+"""
+PASSCODE = "correct Horse"
 
 
 class Demo:
@@ -106,8 +113,8 @@ class Demo:
     def jupyterhub(self) -> None:
         say("(c) JupyterHub: another box, with the hub and its proxy")
         box = self.hub_box = GpuBox(self.lan, "hub", roots.HUB)
-        box.configure(CONFIG, self.ca)
-        box.up(sshd=False)
+        box.configure(CONFIG + PASSCODES, self.ca)
+        box.up()
         self.hub = Hub(box, open_sessions=True).start()
         say("alice fills in the login form")
         refused = self.hub.login("alice", "guessing")
@@ -159,6 +166,41 @@ class Demo:
             raise AssertionError("dave has two ids")
         second.close()
 
+    def passcode(self) -> None:
+        say("(e) JupyterHub's form shows no code: dave signs in by SSH once, and sets a passcode")
+        box = self.hub_box
+        terminal = Terminal(box, "dave", "id -un")
+        self.oidc.device.approve(terminal.device_code(), "dave")
+        terminal.line("")
+        for prompt in (r"Enter alone: none\): $", r"again: $"):
+            terminal.expect(prompt)
+            terminal.line(PASSCODE)
+        self.show("ssh dave@hub", terminal.finish())
+        self.audit(box, event="passcode-set", user="dave")
+        self.fills_in("dave", PASSCODE, "his passcode")
+        self.audit(box, event="auth", user="dave", service="jupyterhub", result="ok")
+        self.fills_in("dave", "a wrong one", "a wrong passcode", accepted=False)
+        self.audit(box, event="auth", user="dave", service="jupyterhub", result="denied")
+        say("and erin, who wants none, gets a code for one login")
+        terminal = Terminal(box, "erin", "gpuhub passcode once")
+        self.oidc.device.approve(terminal.device_code(), "erin")
+        terminal.line("")
+        terminal.expect(r"Enter alone: none\): $")
+        terminal.line("")
+        session = terminal.finish()
+        self.show("ssh erin@hub gpuhub passcode once", session)
+        code = re.search(r"^([0-9A-Z]{5}-[0-9A-Z]{5})\s*$", session.transcript, re.M)[1]
+        self.fills_in("erin", code, "the one-time code")
+        self.audit(box, event="auth", user="erin", service="jupyterhub", result="ok")
+        self.fills_in("erin", code, "the same code again", accepted=False)
+        self.audit(box, event="auth", user="erin", service="jupyterhub", result="denied")
+
+    def fills_in(self, user: str, answer: str, what: str, accepted: bool = True) -> None:
+        visit = self.hub.login(user, answer)
+        self.screen(f"the hub's form: {user}, {what}", f"{'let in' if visit.accepted else 'refused'}: {visit.text}")
+        if visit.accepted != accepted:
+            raise AssertionError(f"the hub's form with {what}: {visit.text}\n{self.hub.log()[-2000:]}")
+
     def doctor(self) -> None:
         done = self.box.gpuhub("doctor", check=False)
         self.screen("root@gpu1", "# gpuhub doctor\n" + done.stdout + done.stderr)
@@ -168,7 +210,8 @@ class Demo:
     # ---- KEEP=1 -------------------------------------------------------------------------------
 
     def stay(self) -> None:
-        ports = {2222: (self.box.address, 22), 8000: (self.hub_box.address, 8000), 4400: ("127.0.0.3", 4400)}
+        ports = {2222: (self.box.address, 22), 2223: (self.hub_box.address, 22), 8000: (self.hub_box.address, 8000),
+                 4400: ("127.0.0.3", 4400)}
         rules = [f"{port}={host}:{far}" for port, (host, far) in ports.items()]
         self.lan.leave()
         forward = subprocess.Popen(
@@ -186,11 +229,12 @@ It stays up. By hand:
     ssh -p 2222 ada@127.0.0.1          # builtin; password: {ADA_PASSWORD}
     ssh -p 2222 dave@127.0.0.1         # single sign-on: a code is shown; in another terminal:
         tests/harness/run demo approve CODE dave
-    http://127.0.0.1:8000              # JupyterHub, for alice and carol
+    http://127.0.0.1:8000              # JupyterHub, for alice and carol; for dave with the passcode: {PASSCODE}
+    ssh -p 2223 dave@127.0.0.1         # the hub's box: gpuhub passcode once, status, set
 
     nsenter -t {self.box.pid} -a bash          # root on gpu1: gpuhub status, gpuhub doctor, /var/log/authpriv.json
     tests/harness/run demo stop        # ends it
-""" + ("" if forwarded else "(Ports 2222, 8000 or 4400 were taken: log in by nsenter -t "
+""" + ("" if forwarded else "(Ports 2222, 2223, 8000 or 4400 were taken: log in by nsenter -t "
              f"{self.lan.pid} -n ssh alice@{self.box.address})\n"))
 
 
@@ -241,7 +285,8 @@ def perform(keep: bool) -> int:
     done = False
     try:
         lan.enter()
-        for scene in (demo.set_up, demo.builtin, demo.ldap, demo.jupyterhub, demo.device_code, demo.doctor):
+        for scene in (demo.set_up, demo.builtin, demo.ldap, demo.jupyterhub, demo.device_code, demo.passcode,
+                      demo.doctor):
             scene()
         if keep:
             demo.stay()

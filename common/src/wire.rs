@@ -8,9 +8,11 @@
 
 mod cache;
 mod ids;
+mod passcode;
 
 pub use cache::*;
 pub use ids::*;
+pub use passcode::*;
 
 use crate::entry::{Group, Passwd};
 use crate::secret::Secret;
@@ -68,6 +70,9 @@ pub enum Call {
     /// What is known of people and groups. Reply: [`CacheReply`].
     #[serde(rename = "io.gpuhub.Broker.Cache")]
     Cache(CacheCall),
+    /// A person's passcode and one-time codes. Reply: [`PasscodeReply`].
+    #[serde(rename = "io.gpuhub.Broker.Passcode")]
+    Passcode(PasscodeCall),
     /// What the broker is and how its providers are. Reply: [`Status`].
     #[serde(rename = "io.gpuhub.Broker.GetStatus")]
     GetStatus(Nothing),
@@ -127,6 +132,7 @@ impl Request {
             "Admin" => Call::Admin(read(p)?),
             "Idmap" => Call::Idmap(read(p)?),
             "Cache" => Call::Cache(read(p)?),
+            "Passcode" => Call::Passcode(read(p)?),
             "GetStatus" => Call::GetStatus(read(p)?),
             _ => return Err(BadRequest::Malformed),
         };

@@ -30,6 +30,7 @@ fn words_and_errors_are_complete() {
     }
     assert_eq!(words("Code"), spoken(&Code::ALL));
     assert_eq!(words("IdSpace"), spoken(&[IdSpace::User, IdSpace::Group]));
+    assert_eq!(words("ProofOfHer"), spoken(&[ProofOfHer::SignIn, ProofOfHer::OldPasscode, ProofOfHer::None]));
     assert_eq!(words("Purpose"), spoken(&[Purpose::Authenticate, Purpose::ChangePassword]));
     let errors = [ErrorCode::NoSuchEntry, ErrorCode::Unavailable, ErrorCode::VersionMismatch, ErrorCode::Busy];
     assert_eq!(interface.errors, spoken(&errors));
@@ -131,6 +132,30 @@ fn samples() -> Vec<(Call, Vec<Value>)> {
                 json(CacheReply::Shown(CacheShown { providers: vec![cached.0], rows: vec![cached.1] })),
                 json(CacheReply::Done(CacheDone { entries: 1, gone: 1, unavailable: 1, problem: text("p") })),
             ],
+        ),
+        (
+            Call::Passcode(PasscodeCall::Set(NewPasscode { passcode: secret(), old: Some(secret()) })),
+            vec![json(PasscodeReply::Done(Nothing {})), json(PasscodeReply::Refused("no".into()))],
+        ),
+        (Call::Passcode(PasscodeCall::Clear(PasscodeProof { old: Some(secret()), name: text("alice") })), vec![]),
+        (
+            Call::Passcode(PasscodeCall::Once(PasscodeProof::default())),
+            vec![json(PasscodeReply::Code(OneTimeCode { code: secret(), life_s: 120 }))],
+        ),
+        (
+            Call::Passcode(PasscodeCall::Status(PasscodeOf { name: text("alice") })),
+            vec![json(PasscodeReply::Status(PasscodeStatus {
+                name: "alice".into(),
+                passcodes: true,
+                one_time: true,
+                set_at: Some(1),
+                set_by: text("sign-in"),
+                expires_at: Some(1),
+                locked: true,
+                signed_in_at: Some(1),
+                counts_until: Some(1),
+                proof: ProofOfHer::None,
+            }))],
         ),
         (Call::Cache(CacheCall::Expire(CacheQuery::default())), vec![]),
         (Call::Cache(CacheCall::Refresh(CacheQuery::default())), vec![]),

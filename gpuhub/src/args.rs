@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
 /// Words that begin a command of more than one word.
-const FAMILIES: &[&str] = &["user", "group", "member", "idmap", "config", "cache"];
+const FAMILIES: &[&str] = &["user", "group", "member", "idmap", "config", "cache", "passcode"];
 
 /// What stands after the command's words.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! `gpuhub`: the administrator's command. It decides nothing itself: it asks the broker, and the
+//! `gpuhub`: the administrator's command, and of a person about her passcode. It decides nothing itself: it asks the broker, and the
 //! doctor looks at what stands between a login program and the broker.
 
 mod accounts;
@@ -10,6 +10,7 @@ mod hash;
 mod idmap;
 mod moving;
 mod outcome;
+mod passcode;
 mod prompt;
 mod ssh_keys;
 mod status;
@@ -44,6 +45,10 @@ usage:
   gpuhub cache show [NAME] [--json]   what the broker knows, and from when
   gpuhub cache expire NAME|--all      it is asked for again, by and by
   gpuhub cache refresh NAME|--all     it is asked for now
+  gpuhub passcode set [--stdin]       for services that cannot show a device code
+  gpuhub passcode once [--stdin]      a code for one login there
+  gpuhub passcode clear [NAME] [--stdin]
+  gpuhub passcode status [NAME]
   gpuhub status [--json]          what the broker is and how its providers are
   gpuhub doctor [--json]          what would stop a login here, and what to do
   gpuhub hash-password [--stdin]  a password_hash for [[builtin.user]] in gpuhub.toml
@@ -86,6 +91,10 @@ fn run() -> Result<ExitCode, Failure> {
         ["cache", "show"] => cache::show(rest),
         ["cache", "expire"] => cache::expire(rest),
         ["cache", "refresh"] => cache::refresh(rest),
+        ["passcode", "set"] => passcode::set(rest),
+        ["passcode", "once"] => passcode::once(rest),
+        ["passcode", "clear"] => passcode::clear(rest),
+        ["passcode", "status"] => passcode::status(rest),
         ["doctor"] => doctor::run(rest),
         ["ssh-keys"] => ssh_keys::run(rest),
         ["status"] => status::run(rest),

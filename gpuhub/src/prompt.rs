@@ -27,11 +27,26 @@ pub fn from_stdin() -> Result<Secret, Failure> {
     typed.into_secret()
 }
 
-/// Asks twice without echo. A signal ends the question, and the echo is back before it takes its
-/// course.
+/// Asks twice without echo.
 pub fn twice(prompt: &str) -> Result<Secret, Failure> {
+    let (first, second) = at_terminal(|ask| Ok((ask(prompt)?, ask("Again: ")?)))?;
+    if first.expose() != second.expose() {
+        return Err(Failure::Refused("the two are not the same".into()));
+    }
+    Ok(first)
+}
+
+/// Asks without echo.
+pub fn once(prompt: &str) -> Result<Secret, Failure> {
+    at_terminal(|ask| ask(prompt))
+}
+
+/// Asks questions without echo. A signal ends them, and the echo is back before it takes its course.
+fn at_terminal<T>(
+    questions: impl FnOnce(&dyn Fn(&str) -> Result<Secret, Failure>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     if !is_terminal() {
-        return Err(Failure::Refused("there is no terminal to ask on: give the password on standard input".into()));
+        return Err(Failure::Refused("there is no terminal to ask on: give it on standard input (--stdin)".into()));
     }
     let tty = File::options().read(true).write(true).open("/dev/tty").map_err(|e| unreadable(&e))?;
     let mut signals = SigSet::empty();
@@ -39,17 +54,10 @@ pub fn twice(prompt: &str) -> Result<Secret, Failure> {
         signals.add(signal);
     }
     let before = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(|e| unreadable(&e.into()))?;
-    let answers = Echo::off(&tty).and_then(|_echo| {
-        let first = line(&tty, prompt, &signals)?;
-        Ok((first, line(&tty, "Again: ", &signals)?))
-    });
+    let answers = Echo::off(&tty).and_then(|_echo| questions(&|prompt| line(&tty, prompt, &signals)));
     // A signal that came is still pending, for read_signal was never called: now it acts.
     let _ = before.thread_set_mask();
-    let (first, second) = answers?;
-    if first.expose() != second.expose() {
-        return Err(Failure::Refused("the two are not the same".into()));
-    }
-    Ok(first)
+    answers
 }
 
 /// One line from the terminal.

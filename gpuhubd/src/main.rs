@@ -185,6 +185,7 @@ async fn serve(
         people: config.people.clone(),
         access: config.access.clone(),
         services: config.services.clone(),
+        passcode: config.passcode.clone(),
         mapped: machine::Mapped::read(Path::new("/")),
     };
     let policy = Policy { label: "main".into(), login_peers: config.broker.login_peers.clone() };

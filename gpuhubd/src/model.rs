@@ -129,6 +129,12 @@ pub enum Method {
     CachedPassword,
     /// The device authorization grant (RFC 8628).
     DeviceCode,
+    /// A passcode of her own, where no device code can be shown.
+    Passcode,
+    /// A code for one login, which she got after a sign-in.
+    OneTimeCode,
+    /// An ID token of her provider, given as a password.
+    IdToken,
     /// An SSH key, which sshd checked; we only decide on the account.
     PublicKey,
 }
@@ -140,6 +146,9 @@ impl Method {
             Method::Password => "password",
             Method::CachedPassword => "cached-password",
             Method::DeviceCode => "device-code",
+            Method::Passcode => "passcode",
+            Method::OneTimeCode => "one-time-code",
+            Method::IdToken => "id-token",
             Method::PublicKey => "publickey",
         }
     }
@@ -205,6 +214,14 @@ pub enum Reason {
     NotAllowed,
     /// This service cannot show a device code or wait for a person.
     NoInteractiveService,
+    /// She has no passcode, and this is no one-time code of hers.
+    NoPasscode,
+    /// Too many wrong passcodes: hers does not count until she signs in at the provider.
+    PasscodeLocked,
+    /// Her passcode is right, and too old.
+    PasscodeExpired,
+    /// It takes a sign-in at the provider first.
+    SignInNeeded,
     /// The directory or provider does not answer, or not what its protocol says.
     BackendUnavailable,
     /// The device code was not used in time.
@@ -239,7 +256,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason once.
-    pub const ALL: [Reason; 29] = [
+    pub const ALL: [Reason; 33] = [
         Reason::WrongPassword,
         Reason::EmptyPassword,
         Reason::UnknownUser,
@@ -254,6 +271,10 @@ impl Reason {
         Reason::TooManyTries,
         Reason::NotAllowed,
         Reason::NoInteractiveService,
+        Reason::NoPasscode,
+        Reason::PasscodeLocked,
+        Reason::PasscodeExpired,
+        Reason::SignInNeeded,
         Reason::BackendUnavailable,
         Reason::CodeExpired,
         Reason::DeniedByUser,
@@ -293,6 +314,10 @@ impl Reason {
             Reason::TooManyTries => "too-many-tries",
             Reason::NotAllowed => "not-allowed",
             Reason::NoInteractiveService => "no-interactive-service",
+            Reason::NoPasscode => "no-passcode",
+            Reason::PasscodeLocked => "passcode-locked",
+            Reason::PasscodeExpired => "passcode-expired",
+            Reason::SignInNeeded => "sign-in-needed",
             Reason::BackendUnavailable => "backend-unavailable",
             Reason::CodeExpired => "code-expired",
             Reason::DeniedByUser => "denied-by-user",
@@ -327,6 +352,10 @@ impl Reason {
             Reason::WrongPassword
             | Reason::EmptyPassword
             | Reason::NotChanged
+            | Reason::NoPasscode
+            | Reason::PasscodeLocked
+            | Reason::PasscodeExpired
+            | Reason::SignInNeeded
             | Reason::CodeExpired
             | Reason::DeniedByUser
             | Reason::WrongSubject
@@ -348,6 +377,8 @@ impl Reason {
             | Reason::AccountLocked
             | Reason::AccountDisabled
             | Reason::TooManyTries
+            | Reason::NoPasscode
+            | Reason::PasscodeLocked
             | Reason::Cancelled => None,
             Reason::AccountExpired => Some("This account has expired."),
             Reason::PasswordExpired => Some("Your password has expired and must be changed."),
@@ -358,6 +389,10 @@ impl Reason {
             Reason::NoInteractiveService => {
                 Some("This login needs a browser, which this service cannot show. Log in by SSH.")
             }
+            Reason::PasscodeExpired => {
+                Some("Your passcode has expired. Sign in by SSH, and set another: gpuhub passcode set")
+            }
+            Reason::SignInNeeded => Some("It is too long since you signed in with a code. Do so once, by SSH."),
             Reason::BackendUnavailable => Some("Sign-in is unavailable now: the directory does not answer."),
             Reason::RegistryUnavailable => Some("First sign-ins are not possible now; tell your administrator."),
             Reason::CodeExpired => Some("The code has expired. Log in again for a new one."),
@@ -450,5 +485,8 @@ mod tests {
     fn a_stranger_is_told_the_same_of_an_unknown_name_and_a_wrong_password() {
         assert_eq!(Reason::UnknownUser.told(), Reason::WrongPassword.told());
         assert_eq!(Reason::AccountLocked.told(), Reason::WrongPassword.told());
+        for reason in [Reason::NoPasscode, Reason::PasscodeLocked] {
+            assert_eq!((reason.told(), reason.code()), (Reason::WrongPassword.told(), Reason::WrongPassword.code()));
+        }
     }
 }

@@ -6,6 +6,7 @@
 mod access;
 mod ldap;
 mod local_groups;
+mod passcode;
 mod people;
 mod providers;
 mod values;
@@ -16,6 +17,7 @@ pub use ldap::{
     fill_in,
 };
 pub use local_groups::LocalGroup;
+pub use passcode::Passcode;
 pub use people::{Audit, Builtin, DeclaredGroup, DeclaredUser, Ids, People, ServiceMode, Services};
 pub use providers::{OidcConfig, ProviderConfig, Qr};
 pub use values::{ConfigError, DurationText, SecretFile};
@@ -38,6 +40,8 @@ pub struct Config {
     pub access: Access,
     /// `[services]`
     pub services: Services,
+    /// `[passcode]`
+    pub passcode: Passcode,
     /// `[audit]`
     pub audit: Audit,
     /// `[builtin]`
@@ -67,6 +71,7 @@ struct Tables {
     people: People,
     access: Access,
     services: Services,
+    passcode: Passcode,
     audit: Audit,
     builtin: Builtin,
     #[serde(rename = "local_group")]
@@ -105,6 +110,7 @@ impl Config {
             people: tables.people,
             access: tables.access,
             services: tables.services,
+            passcode: tables.passcode,
             audit: tables.audit,
             builtin: tables.builtin,
             local_groups: tables.local_groups,
@@ -116,6 +122,7 @@ impl Config {
         config.ids.check(&source)?;
         config.people.check(&source)?;
         config.access.check(&source)?;
+        config.passcode.check(&source, &config.services, &config.providers)?;
         config.builtin.check(&source)?;
         for rule in &config.local_groups {
             rule.get_ref().check(&source, &rule.span())?;
@@ -298,6 +305,22 @@ Kh4SSypVAiEA+5smKzRYRHGfIDdXRd389bcW/8licY35awQQU52+0t0=
         assert!(Config::parse("f", &format!("{email}allowed_domains = [\"x.example\"]\n")).is_ok());
         let plain = base.replace("https", "http");
         assert!(refused(&format!("{plain}allow_anyone = true\n")).contains("https"));
+    }
+
+    #[test]
+    fn passcodes() {
+        let sso = "[[provider]]\nname = \"sso\"\nkind = \"oidc\"\nissuer = \"https://x\"\nclient_id = \"c\"\nallow_anyone = true\n";
+        let first = |passcode: &str| format!("[passcode]\n{passcode}\n{sso}ask_passcode_first = true\n");
+        assert!(refused(&first("one_time = true")).contains("nobody can have one"));
+        assert!(Config::parse("f", &first("enabled = true")).is_ok());
+        assert!(refused("[passcode]\nmin_length = 5\n").contains("less than 6"));
+        assert!(refused("[passcode]\ntries = 0\n").contains("tries"));
+        assert!(refused("[passcode]\nservices = [\"sshd\"]\n").contains("no single password"));
+        assert!(Config::parse("f", "[passcode]\nservices = [\"sudo\"]\n").is_ok());
+        let default = Config::parse("f", sso).unwrap();
+        assert!(!default.passcode.is_on() && default.passcode.is_for("jupyterhub") && !default.passcode.is_for("sudo"));
+        let ProviderConfig::Oidc(oidc) = &default.providers[0] else { panic!("not oidc") };
+        assert!(!oidc.id_token_as_password && !oidc.ask_passcode_first);
     }
 
     #[test]

@@ -90,6 +90,15 @@ pub struct OidcConfig {
     /// How the code is drawn.
     #[serde(default)]
     pub qr: Qr,
+    /// Who has a passcode gives it before a code is requested.
+    #[serde(default)]
+    pub ask_passcode_first: bool,
+    /// Where no code can be shown, an ID token counts as a password.
+    #[serde(default)]
+    pub id_token_as_password: bool,
+    /// One that was issued no longer ago than this.
+    #[serde(default = "five_minutes")]
+    pub id_token_max_age: DurationText,
 }
 
 /// See [`OidcConfig::qr`]. sshd knows no terminal type or locale before login, so this is by
@@ -123,6 +132,9 @@ fn signing_algs() -> Vec<String> {
 }
 fn one_minute() -> DurationText {
     seconds(60)
+}
+fn five_minutes() -> DurationText {
+    seconds(300)
 }
 
 /// What may sign an ID token here.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  name legal? ── service? ── locked out? ── whose is she? ─┬─ a directory's ─ Password: ─┐
-//!                                                           ├─ a provider's ── the code ──┤
+//!                                                           ├─ a provider's ── the code ──┤ or a passcode
 //!                                                           └─ nobody's ────── Password: ─┴─ decoy, denied
 //!  Authenticated ── access rules ── entry (id, binding, vetting) ── as promised? ── published ── success
 //! ```
@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// How long the verification of a password may take, in seconds; the client waits so long.
-const PASSWORD_PATIENCE_S: u32 = 45;
+pub(super) const PASSWORD_PATIENCE_S: u32 = 45;
 
 /// What is known of a login so far, for its audit line. Dropped before its end (the client went
 /// away, the task was cancelled) it says so.
@@ -102,6 +102,7 @@ impl Engine {
         dialog: &mut Dialog,
         trail: &mut Trail<'_>,
     ) -> Result<(), Denied> {
+        let began = Instant::now();
         let mode = self.rules.services.mode(&context.service);
         if mode == ServiceMode::None {
             return Err(Denied::because(Reason::NotAllowed, "[services] has \"none\" for this service"));
@@ -127,9 +128,23 @@ impl Engine {
                 trail.method = Some(Method::DeviceCode);
                 trail.uid = self.known_uid(&name).filter(|_| known);
                 self.provisional.claim(name.as_str(), Instant::now());
+                if provider.asks_passcode_first() {
+                    trail.method = Some(Method::Passcode);
+                    self.passcode_first(&name, known, dialog).await?;
+                    trail.method = Some(Method::DeviceCode);
+                }
                 provider.device_login(&name, &self.origin(context), dialog).await?
             }
             // This service never waits for a human.
+            Ok(Resolved::AtProvider(provider, known))
+                if self.rules.passcode.is_for(&context.service)
+                    && (self.rules.passcode.is_on() || provider.takes_tokens()) =>
+            {
+                trail.backend = known.then(|| provider.name().into());
+                trail.method = Some(Method::Passcode);
+                trail.uid = self.known_uid(&name).filter(|_| known);
+                self.by_passcode(&name, &*provider, known, dialog, &mut trail.method).await?
+            }
             Ok(Resolved::AtProvider(provider, true)) => {
                 trail.backend = Some(provider.name().into());
                 return Err(self.turn_away(name.as_str(), dialog, Reason::NoInteractiveService).await);
@@ -155,6 +170,9 @@ impl Engine {
         // Of the broker's own store an answer a moment old would be a wrong one.
         if self.provider(&proven.person().provider).is_some_and(|p| p.cache_ttl().is_some()) {
             self.proven.remember(caller, proven.person(), proven.asked());
+        }
+        if proven.method() == Method::DeviceCode {
+            self.after_sign_in(proven.person(), began, dialog).await?;
         }
         Ok(())
     }

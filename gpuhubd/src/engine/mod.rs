@@ -6,6 +6,7 @@
 //! - [`absorb`]: the one way an entry comes in; [`unchanged`]: who came in just so a moment ago
 //! - [`login`]: is this really alice (pam_authenticate)
 //! - [`offline`]: the same while her directory is away
+//! - [`passcode`]: the same where nobody can show a device code; [`passcodes`]: how she gets what she gives there
 //! - [`account`]: may she come in now; her sessions (the other PAM hooks); [`proven`]: who has just logged in
 //! - [`password`]: changing it (pam_chauthtok)
 //! - [`ssh_keys`]: by which keys she may be known
@@ -28,6 +29,10 @@ mod local;
 mod lockout;
 mod login;
 mod offline;
+mod passcode;
+#[cfg(test)]
+mod passcode_tests;
+mod passcodes;
 mod password;
 mod policy;
 mod proven;
@@ -44,12 +49,13 @@ pub use directory::{GroupKey, LookupError, UserKey};
 pub use turns::Asker;
 
 use crate::audit::{Audit, Event};
-use crate::config::{Access, People, Services};
+use crate::config::{Access, Passcode, People, Services};
 use crate::idmap::Idmap;
 use crate::machine::Mapped;
 use crate::model::GroupClaim;
 use crate::provider::Provider;
 use crate::provider::offline::Offline;
+use crate::provider::passcode::Passcodes;
 use crate::publish::Publishing;
 use crate::store::Store;
 use gpuhub_common::wire::{Context, ProviderStatus, Status};
@@ -83,6 +89,8 @@ pub struct Rules {
     pub access: Access,
     /// `[services]`
     pub services: Services,
+    /// `[passcode]`
+    pub passcode: Passcode,
     /// The ids that exist here.
     pub mapped: Mapped,
 }
@@ -106,6 +114,9 @@ pub struct Engine {
     absent: absent::Absent,
     local: local::Local,
     offline: Offline,
+    passcodes: Passcodes,
+    /// Who has just signed in at a provider.
+    signed_in: passcodes::SignIns,
     /// Who was taken in just so a moment ago.
     unchanged: unchanged::Unchanged,
     /// Whose lookup may ask a directory.
@@ -135,6 +146,8 @@ impl Engine {
             lockout: lockout::Lockout::new(&rules.access),
             rules,
             offline: Offline::new(store.clone()),
+            passcodes: Passcodes::new(store.clone()),
+            signed_in: passcodes::SignIns::default(),
             store,
             idmap,
             providers,

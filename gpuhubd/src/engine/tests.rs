@@ -17,7 +17,7 @@ pub(super) struct Box_ {
     pub(super) engine: Engine,
     dir: PathBuf,
     pub(super) corp: Arc<Scripted>,
-    sso: Arc<Scripted>,
+    pub(super) sso: Arc<Scripted>,
 }
 
 impl Drop for Box_ {
@@ -31,7 +31,7 @@ pub(super) fn a_box(test: &str) -> Box_ {
     a_box_with(test, Rules::default())
 }
 
-fn a_box_with(test: &str, rules: Rules) -> Box_ {
+pub(super) fn a_box_with(test: &str, rules: Rules) -> Box_ {
     let dir = std::env::temp_dir().join(format!("gpuhub-engine-{test}-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let store = Store::in_memory().unwrap();
@@ -39,7 +39,8 @@ fn a_box_with(test: &str, rules: Rules) -> Box_ {
     let publishing = publish::start(store.clone(), dir.join("snapshot"), View::default(), audit.clone());
     let scripted = |name, method| {
         let (people, aliases, replica) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Arc::new(Scripted { name, method, people, aliases, away: false.into(), forgetful: false.into(), replica })
+        let (away, forgetful, passcode_first, tokens) = (false.into(), false.into(), false.into(), false.into());
+        Arc::new(Scripted { name, method, people, aliases, away, forgetful, passcode_first, tokens, replica })
     };
     let (corp, sso) = (scripted("corp", Method::Password), scripted("sso", Method::DeviceCode));
     let providers: Vec<Arc<dyn Provider>> = vec![corp.clone(), sso.clone()];

@@ -9,6 +9,7 @@ pub mod ldap;
 pub mod news;
 pub mod offline;
 pub mod oidc;
+pub mod passcode;
 #[cfg(test)]
 pub mod scripted;
 
@@ -206,6 +207,21 @@ pub trait Provider: Send + Sync {
         _dialog: &mut Dialog,
     ) -> Result<Authenticated, Denied> {
         Err(Denied::because(crate::model::Reason::Internal, "no device codes here"))
+    }
+
+    /// Whether who has a passcode gives it before she is shown a code.
+    fn asks_passcode_first(&self) -> bool {
+        false
+    }
+
+    /// Whether a token of its own, given in a password's place, is a proof.
+    fn takes_tokens(&self) -> bool {
+        false
+    }
+
+    /// Verifies such a token, as that of [`Provider::device_login`] is verified; it must not be old, either.
+    async fn verify_token(&self, _name: &UserName, _token: &Secret) -> Result<Authenticated, Denied> {
+        Err(Denied::because(crate::model::Reason::Internal, "no tokens here"))
     }
 
     /// Changes a password whose old one has just been verified. `Err` has a sentence for the person.

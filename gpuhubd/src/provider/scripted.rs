@@ -26,6 +26,10 @@ pub struct Scripted {
     pub away: AtomicBool,
     /// What it said is asked again each time.
     pub forgetful: AtomicBool,
+    /// Who has a passcode gives it first.
+    pub passcode_first: AtomicBool,
+    /// Its tokens are passwords.
+    pub tokens: AtomicBool,
     /// It is kept whole ([`Provider::replica`]).
     pub replica: Mutex<Option<Duration>>,
 }
@@ -56,6 +60,18 @@ impl Provider for Scripted {
     }
     fn cache_ttl(&self) -> Option<Duration> {
         self.forgetful.load(Ordering::Relaxed).then_some(Duration::ZERO)
+    }
+    fn asks_passcode_first(&self) -> bool {
+        self.passcode_first.load(Ordering::Relaxed)
+    }
+    /// Its tokens name a person by their third part.
+    fn takes_tokens(&self) -> bool {
+        self.tokens.load(Ordering::Relaxed)
+    }
+    async fn verify_token(&self, name: &UserName, token: &Secret) -> Result<Authenticated, Denied> {
+        let signed = token.expose_str().and_then(|text| text.rsplit('.').next()) == Some(name.as_str());
+        let person = self.find(name.as_str()).filter(|_| signed).ok_or(Reason::WrongSubject)?;
+        Ok(Authenticated::verified(person, Method::IdToken))
     }
     fn replica(&self) -> Option<Duration> {
         *self.replica.lock().unwrap()

@@ -241,6 +241,7 @@ impl Server {
             Call::Admin(admin) => frames.send(&reply(Ok(Box::pin(engine.admin(caller, admin, self.rule)).await))).await,
             Call::Idmap(call) => frames.send(&reply(Ok(Box::pin(engine.idmap(caller, call)).await))).await,
             Call::Cache(call) => frames.send(&reply(Ok(Box::pin(engine.cache(caller, call)).await))).await,
+            Call::Passcode(call) => frames.send(&reply(Ok(Box::pin(engine.passcode(caller, call)).await))).await,
             Call::GetStatus(_) => frames.send(&reply(Ok(engine.status()))).await,
         };
         sent.ok_or(Dropped)

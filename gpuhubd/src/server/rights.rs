@@ -42,6 +42,8 @@ const RIGHTS: &[(&str, &[Peer], State)] = &[
     ("Admin", &[Root], Fresh),
     ("Idmap", &[Root], Fresh),
     ("Cache", &[Root], Fresh),
+    // Of whoever asks, by her uid; what she must prove besides is the engine's to decide.
+    ("Passcode", &[Root, LoginProgram, Anyone], Fresh),
 ];
 
 /// Whether `peer` may make this call in this state.
@@ -61,6 +63,7 @@ pub fn allowed(call: &Call, peer: Peer, state: State) -> bool {
         Call::Admin(_) => "Admin",
         Call::Idmap(_) => "Idmap",
         Call::Cache(_) => "Cache",
+        Call::Passcode(_) => "Passcode",
     };
     RIGHTS.iter().any(|(m, peers, s)| *m == method && peers.contains(&peer) && *s == state)
 }
@@ -69,7 +72,7 @@ pub fn allowed(call: &Call, peer: Peer, state: State) -> bool {
 mod tests {
     use super::*;
     use gpuhub_common::secret::Secret;
-    use gpuhub_common::wire::{Admin, Answer, CacheCall, CacheQuery, Context, Nothing};
+    use gpuhub_common::wire::{Admin, Answer, CacheCall, CacheQuery, Context, Nothing, PasscodeCall, PasscodeOf};
 
     #[test]
     fn the_table() {
@@ -85,6 +88,8 @@ mod tests {
         let cache = Call::Cache(CacheCall::Show(CacheQuery::default()));
         assert!(allowed(&cache, Root, Fresh) && !allowed(&cache, LoginProgram, Fresh));
         assert!(!allowed(&cache, Anyone, Fresh), "whose key is what is nobody else's business");
+        let passcode = Call::Passcode(PasscodeCall::Status(PasscodeOf::default()));
+        assert!(allowed(&passcode, Anyone, Fresh) && !allowed(&passcode, Anyone, Prompted));
         assert!(allowed(&answer, Root, Prompted) && !allowed(&answer, Root, Fresh));
         assert!(!allowed(&answer, Anyone, Prompted));
     }

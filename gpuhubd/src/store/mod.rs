@@ -8,6 +8,7 @@ mod aliases;
 mod builtin;
 mod ids;
 mod offline;
+mod passcodes;
 mod people;
 mod served;
 mod sessions;
@@ -15,6 +16,7 @@ mod sessions;
 pub use builtin::{BuiltinGroup, BuiltinUser};
 pub use ids::{GivenId, IdKind, Source};
 pub use offline::Remembered;
+pub use passcodes::{Passcode, SetBy};
 pub use people::{Cached, EXPIRED, KnownGroup, KnownPerson};
 pub use served::{Changed, Everything};
 pub use sessions::OpenSession;
@@ -62,6 +64,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema-4.sql"),
     include_str!("schema-5.sql"),
     include_str!("schema-6.sql"),
+    include_str!("schema-7.sql"),
 ];
 
 /// All that lookups and logins ask come again and again.

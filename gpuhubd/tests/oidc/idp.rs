@@ -78,6 +78,7 @@ pub struct Idp {
     pub issuer: String,
     pub ca_pem: String,
     pub script: Arc<Mutex<Script>>,
+    keys: Arc<Keys>,
 }
 
 struct Keys(HashMap<&'static str, EcdsaKeyPair>);
@@ -114,7 +115,7 @@ impl Idp {
             seen: Vec::new(),
         }));
         let keys = Arc::new(Keys(["a", "b"].into_iter().map(|name| (name, key_pair())).collect()));
-        let idp = Self { issuer: issuer.clone(), ca_pem, script: script.clone() };
+        let idp = Self { issuer: issuer.clone(), ca_pem, script: script.clone(), keys: keys.clone() };
         tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
                 let (acceptor, script, keys, issuer) = (acceptor.clone(), script.clone(), keys.clone(), issuer.clone());
@@ -137,6 +138,12 @@ impl Idp {
     }
 
     /// Requests for `path`, in order.
+    /// The ID token of such an answer, by itself.
+    pub fn id_token(&self, answer: &Poll) -> String {
+        let Poll::Token(token) = answer else { panic!("no token") };
+        self.keys.sign(token, &self.issuer)
+    }
+
     pub fn seen(&self, path: &str) -> Vec<Seen> {
         self.script.lock().unwrap().seen.iter().filter(|s| s.path == path).cloned().collect()
     }

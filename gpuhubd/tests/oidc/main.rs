@@ -6,6 +6,7 @@
 mod idp;
 mod login;
 
+use gpuhub_common::secret::Secret;
 use gpuhubd::model::{Method, Reason};
 use gpuhubd::provider::Provider;
 use idp::{CLIENT, Idp, Poll, SECRET, Signer, error, now, padded, pending, signed, token};
@@ -235,6 +236,42 @@ async fn tokens_of_others_and_of_other_times() {
         ],
     )
     .await;
+}
+
+/// Given in a password's place (`id_token_as_password`).
+#[tokio::test]
+async fn a_token_as_the_password() {
+    let idp = Idp::start().await;
+    let provider = provider(&idp, "allowed_domains = [\"example.org\"]\nid_token_max_age = \"2m\"\nleeway = \"10s\"");
+    let alice = login::name("alice");
+    let verified = async |answer: Poll| {
+        let token = Secret::new(idp.id_token(&answer).as_bytes()).unwrap();
+        provider.verify_token(&alice, &token).await
+    };
+    let proven = verified(token(json!({"iat": now() - 100}))).await.unwrap();
+    assert_eq!((proven.method(), proven.person().key.subject.as_str()), (Method::IdToken, "subject-of-alice"));
+    assert_eq!(proven.person().groups.len(), 2);
+    for (answer, reason, what) in [
+        (token(json!({"iat": now() - 140})), Reason::TokenExpired, "issued too long ago, though it has not expired"),
+        (token(json!({"exp": now() - 20})), Reason::TokenExpired, "exp"),
+        (token(json!({"aud": "another-client"})), Reason::WrongAudience, "aud"),
+        (token(json!({"azp": "another-client"})), Reason::WrongAudience, "azp"),
+        (token(json!({"iss": "https://evil.example"})), Reason::BadToken, "iss"),
+        (token(json!({"preferred_username": "bob"})), Reason::WrongSubject, "another's"),
+        (token(json!({"email": "alice@evil.example"})), Reason::NotAllowed, "allowed_domains"),
+        (token(json!({"groups": null})), Reason::BadToken, "userinfo would have to say"),
+        (signed(json!({}), Signer::Key("b"), "a"), Reason::BadToken, "another key"),
+        (signed(json!({}), Signer::Nobody, "a"), Reason::BadToken, "alg none"),
+        (signed(json!({}), Signer::Broken, "a"), Reason::BadToken, "a bit of the signature"),
+    ] {
+        let denied = verified(answer).await.unwrap_err();
+        assert_eq!(denied.reason, reason, "{what}: {denied:?}");
+    }
+    for text in ["eyJ.x.y", "eyJ\u{e4}.x.y"] {
+        let denied = provider.verify_token(&alice, &Secret::new(text.as_bytes()).unwrap()).await.unwrap_err();
+        assert_eq!(denied.reason, Reason::BadToken);
+    }
+    assert!(idp.seen("/device/auth").is_empty() && idp.seen("/userinfo").is_empty());
 }
 
 #[tokio::test]

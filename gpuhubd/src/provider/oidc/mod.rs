@@ -33,6 +33,7 @@ use async_trait::async_trait;
 use device::Grant;
 use documents::{Documents, Metadata};
 use gpuhub_common::name::UserName;
+use gpuhub_common::secret::Secret;
 use http::{Credentials, Http};
 use opaque::Opaque;
 use pending::{Caps, Pending};
@@ -218,6 +219,27 @@ impl Provider for OidcProvider {
         };
         let person = self.converse(name, origin, dialog, &grant, outcome).await?;
         Ok(Authenticated::verified(person, Method::DeviceCode))
+    }
+
+    fn asks_passcode_first(&self) -> bool {
+        self.config.ask_passcode_first
+    }
+
+    fn takes_tokens(&self) -> bool {
+        self.config.id_token_as_password
+    }
+
+    async fn verify_token(&self, name: &UserName, token: &Secret) -> Result<Authenticated, Denied> {
+        let not_well_formed = || Denied::because(Reason::BadToken, "ID token: not a well-formed ID token");
+        let token = Opaque::from(token.expose_str().ok_or_else(not_well_formed)?.to_owned());
+        let metadata = self.documents.metadata().await?;
+        let claims = self.verify(&metadata, &token).await?;
+        token::check_age(&claims, self.config.id_token_max_age.0 + self.config.leeway.0, SystemTime::now())?;
+        // Userinfo cannot be asked without an access token; groups that are missing would get past a rule that forbids one.
+        if claims::lacks(&self.config, &claims) {
+            return Err(Denied::because(Reason::BadToken, "ID token: it leaves out what userinfo would have to say"));
+        }
+        Ok(Authenticated::verified(claims::person(&self.config, &claims, name)?, Method::IdToken))
     }
 
     async fn check(&self) -> Vec<Finding> {

@@ -123,6 +123,14 @@ impl Rules {
     }
 }
 
+/// Whether verified claims were issued no longer ago than `max_age`: of a token that did not just come from the provider.
+pub fn check_age(claims: &Claims, max_age: Duration, now: SystemTime) -> Result<(), Bad> {
+    let issued =
+        claims.get("iat").and_then(Value::as_f64).ok_or_else(|| bad(Reason::BadToken, "iat is not a number"))?;
+    let oldest = seconds(now.checked_sub(max_age).unwrap_or(UNIX_EPOCH));
+    if issued >= oldest as f64 { Ok(()) } else { Err(bad(Reason::TokenExpired, "issued too long ago (iat)")) }
+}
+
 fn algorithm(name: &str) -> Result<CoreJwsSigningAlgorithm, String> {
     match serde_json::from_value(Value::from(name)) {
         Ok(
@@ -269,6 +277,15 @@ mod tests {
         assert!(verify("nbf-past", ISSUED).is_ok());
         assert!(verify("nbf-200", ISSUED + 200 - LEEWAY).is_ok());
         assert_eq!(reason("nbf-200", ISSUED + 200 - LEEWAY - 1), Reason::TokenExpired);
+    }
+
+    #[test]
+    fn no_older_than_it_may_be() {
+        let claims = verify("ES256", ISSUED).unwrap();
+        let at = |now: u64| check_age(&claims, Duration::from_secs(100), UNIX_EPOCH + Duration::from_secs(now));
+        assert_eq!(at(ISSUED + 100), Ok(()));
+        assert!(matches!(at(ISSUED + 101), Err(Bad::Refused(d)) if d.reason == Reason::TokenExpired));
+        assert!(check_age(&Claims::new(), Duration::from_secs(100), UNIX_EPOCH).is_err());
     }
 
     #[test]
