@@ -6,6 +6,7 @@
 mod access;
 mod ldap;
 mod local_groups;
+mod oidc;
 mod people;
 mod providers;
 mod values;
@@ -16,8 +17,9 @@ pub use ldap::{
     fill_in,
 };
 pub use local_groups::LocalGroup;
+pub use oidc::{OidcConfig, Qr};
 pub use people::{Audit, Builtin, DeclaredGroup, DeclaredUser, Ids, People, ServiceMode, Services};
-pub use providers::{OidcConfig, ProviderConfig, Qr};
+pub use providers::ProviderConfig;
 pub use values::{ConfigError, DurationText, SecretFile};
 
 use serde::Deserialize;
