@@ -207,6 +207,8 @@ pub enum Reason {
     NameTaken,
     /// A token that does not verify: signature, algorithm, issuer.
     BadToken,
+    /// No ID token came where one is the proof: the provider speaks OAuth 2.0 alone.
+    NoIdToken,
     /// A token for somebody else's client.
     WrongAudience,
     /// A token past its time, or from the future.
@@ -229,7 +231,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason once.
-    pub const ALL: [Reason; 29] = [
+    pub const ALL: [Reason; 30] = [
         Reason::WrongPassword,
         Reason::EmptyPassword,
         Reason::UnknownUser,
@@ -250,6 +252,7 @@ impl Reason {
         Reason::WrongSubject,
         Reason::NameTaken,
         Reason::BadToken,
+        Reason::NoIdToken,
         Reason::WrongAudience,
         Reason::TokenExpired,
         Reason::EntryChanged,
@@ -289,6 +292,7 @@ impl Reason {
             Reason::WrongSubject => "wrong-subject",
             Reason::NameTaken => "name-taken",
             Reason::BadToken => "bad-token",
+            Reason::NoIdToken => "no-id-token",
             Reason::WrongAudience => "wrong-audience",
             Reason::TokenExpired => "token-expired",
             Reason::EntryChanged => "entry-changed",
@@ -321,6 +325,7 @@ impl Reason {
             | Reason::DeniedByUser
             | Reason::WrongSubject
             | Reason::BadToken
+            | Reason::NoIdToken
             | Reason::WrongAudience
             | Reason::TokenExpired
             | Reason::EntryChanged
@@ -354,7 +359,7 @@ impl Reason {
             Reason::DeniedByUser => Some("The sign-in was denied."),
             Reason::WrongSubject => Some("You signed in as somebody else than the account asked for."),
             Reason::NameTaken => Some("This name belongs to another person. Ask your administrator."),
-            Reason::BadToken | Reason::WrongAudience | Reason::TokenExpired => {
+            Reason::BadToken | Reason::NoIdToken | Reason::WrongAudience | Reason::TokenExpired => {
                 Some("The provider's answer could not be verified. Ask your administrator.")
             }
             Reason::EntryChanged => Some("Your account has just been set up. Please sign in again."),

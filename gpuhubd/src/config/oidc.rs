@@ -1,61 +1,101 @@
-//! `kind = "oidc"`: an OpenID Connect provider with the device grant (RFC 8628).
+//! Providers with the device grant (RFC 8628): `kind = "oidc"`, and the profiles of profile.rs.
 
-use super::providers::{check_ca, seconds};
+use super::claims::{ClaimPath, ClaimPaths, GroupRule, Pattern, Template};
+use super::profile::{Profile, Proof};
+use super::providers::seconds;
 use super::values::{ConfigError, DurationText, SecretFile, Source};
 use serde::Deserialize;
 use std::ops::Range;
 
-/// An OpenID Connect provider with the device grant (RFC 8628).
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A provider, with everything that its profile says filled in.
+#[derive(Debug)]
 pub struct OidcConfig {
     /// Name in the audit log.
     pub name: String,
-    /// Issuer identifier, exactly as in the tokens.
+    /// What kind it is.
+    pub profile: &'static Profile,
+    /// Issuer identifier, exactly as in the tokens, and in the keys of its people. Where it stands for many tenants
+    /// tokens have their tenant's.
     pub issuer: String,
+    /// For tokens of many tenants: whose are taken; `None`: this is about one issuer.
+    pub tenants: Option<Tenants>,
+    /// Where it is asked, if that is not looked up in its metadata.
+    pub endpoints: Option<Endpoints>,
     /// The client.
     pub client_id: String,
     /// Its secret; absent: a public client.
     pub client_secret_file: Option<SecretFile>,
     /// PEM file added to the system's CA store.
     pub ca_file: Option<String>,
-    /// Asked for; `openid` is always among them.
-    #[serde(default = "scopes")]
+    /// Asked for; with ID tokens `openid` is always among them.
     pub scopes: Vec<String>,
-    /// The claim that is the login name. `email` has its domain stripped.
-    #[serde(default = "preferred_username")]
-    pub name_claim: String,
-    /// The claim that lists groups; absent in the token: no groups.
-    #[serde(default = "groups")]
-    pub groups_claim: String,
+    /// The claims that say together who somebody is for good.
+    pub subject_claims: Vec<ClaimPath>,
+    /// The first of these that is there is the login name.
+    pub name_claims: Vec<ClaimPath>,
+    /// Taken off a name that ends with @ and one of them. An e-mail address names somebody only with one of them.
+    pub strip_domains: Vec<String>,
+    /// Names are spelled in lower case.
+    pub lowercase_names: bool,
+    /// What is made of a name.
+    pub name_rule: Option<(Pattern, Template)>,
+    /// All its people's names here end so, and nobody else's are looked for there.
+    pub name_suffix: String,
+    /// What a new person's name must match, without the suffix.
+    pub name_pattern: Pattern,
+    /// The claims that list groups; none of them in the token: no groups.
+    pub groups_claims: Vec<ClaimPath>,
+    /// Which of them are groups here.
+    pub group_rules: Vec<GroupRule>,
     /// The claim that is her uid, a number; absent: computed from her name.
-    pub uid_claim: Option<String>,
+    pub uid_claim: Option<ClaimPath>,
     /// The claim that is the gid of her primary group, a number.
-    pub gid_claim: Option<String>,
-    /// Regular expression that a new person's whole name must match.
-    #[serde(default = "name_pattern")]
-    pub name_pattern: String,
+    pub gid_claim: Option<ClaimPath>,
     /// Verified e-mail must be in one of these domains.
-    #[serde(default)]
     pub allowed_domains: Vec<String>,
-    /// Membership of one of these is required.
-    #[serde(default)]
+    /// Membership of one of these is required, by the provider's own names.
     pub required_groups: Vec<String>,
-    /// Whoever the provider knows may log in.
-    #[serde(default)]
-    pub allow_anyone: bool,
+    /// Google: the account must be one of these organisations'.
+    pub hosted_domains: Vec<String>,
+    /// GitHub: membership of one of these is required; only their teams are groups.
+    pub organizations: Vec<Organization>,
     /// Accepted signature algorithms of ID tokens; never `none`, never symmetric.
-    #[serde(default = "signing_algs")]
     pub signing_algs: Vec<String>,
     /// For each request.
-    #[serde(default = "ten")]
     pub timeout: DurationText,
     /// Clock difference tolerated.
-    #[serde(default = "one_minute")]
     pub leeway: DurationText,
     /// How the code is drawn.
-    #[serde(default)]
     pub qr: Qr,
+}
+
+/// See [`OidcConfig::tenants`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tenants {
+    /// Whoever's.
+    Any,
+    /// Of those with these ids.
+    These(Vec<String>),
+}
+
+/// An organisation of GitHub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Organization {
+    /// By login, in any case. Whoever renames one leaves its login to others.
+    Login(String),
+    /// By its number, which stays.
+    Id(u64),
+}
+
+/// See [`OidcConfig::endpoints`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Codes (RFC 8628 §3.1).
+    pub device_authorization: String,
+    /// Tokens.
+    pub token: String,
+    /// Who somebody is: userinfo, or the root of GitHub's API.
+    pub userinfo: String,
 }
 
 /// See [`OidcConfig::qr`]. sshd knows no terminal type or locale before login, so this is by
@@ -72,18 +112,59 @@ pub enum Qr {
     Off,
 }
 
-fn scopes() -> Vec<String> {
-    ["openid", "profile", "email"].map(String::from).to_vec()
+/// The table as it is written; what the profile says is absent.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OidcTable {
+    pub(super) name: String,
+    pub(super) issuer: Option<String>,
+    pub(super) host: Option<String>,
+    pub(super) realm: Option<String>,
+    pub(super) application: Option<String>,
+    pub(super) authorization_server: Option<String>,
+    pub(super) tenant: Option<String>,
+    allowed_tenants: Option<Vec<String>>,
+    hosted_domains: Option<Vec<String>>,
+    allowed_organizations: Option<Vec<String>>,
+    allowed_organization_ids: Option<Vec<u64>>,
+    device_authorization_endpoint: Option<String>,
+    token_endpoint: Option<String>,
+    userinfo_endpoint: Option<String>,
+    client_id: String,
+    client_secret_file: Option<SecretFile>,
+    ca_file: Option<String>,
+    scopes: Option<Vec<String>>,
+    subject_claim: Option<ClaimPath>,
+    name_claim: Option<ClaimPaths>,
+    #[serde(default)]
+    strip_domains: Vec<String>,
+    lowercase_names: Option<bool>,
+    name_match: Option<Pattern>,
+    name_template: Option<String>,
+    #[serde(default)]
+    name_suffix: String,
+    name_pattern: Option<Pattern>,
+    groups_claim: Option<ClaimPaths>,
+    #[serde(default)]
+    group_rules: Vec<GroupRule>,
+    uid_claim: Option<ClaimPath>,
+    gid_claim: Option<ClaimPath>,
+    #[serde(default)]
+    allowed_domains: Vec<String>,
+    #[serde(default)]
+    required_groups: Vec<String>,
+    #[serde(default)]
+    allow_anyone: bool,
+    #[serde(default = "signing_algs")]
+    signing_algs: Vec<String>,
+    #[serde(default = "ten")]
+    timeout: DurationText,
+    #[serde(default = "one_minute")]
+    leeway: DurationText,
+    #[serde(default)]
+    qr: Qr,
 }
-fn preferred_username() -> String {
-    "preferred_username".into()
-}
-fn groups() -> String {
-    "groups".into()
-}
-fn name_pattern() -> String {
-    "[a-z][a-z0-9_-]{0,30}".into()
-}
+
 fn signing_algs() -> Vec<String> {
     ["RS256", "ES256", "PS256", "EdDSA"].map(String::from).to_vec()
 }
@@ -94,42 +175,145 @@ fn one_minute() -> DurationText {
     seconds(60)
 }
 
-/// What may sign an ID token here.
-const ASYMMETRIC: &[&str] = &["RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "PS384", "PS512", "EdDSA"];
+const NAMES: &str = "[a-z][a-z0-9_-]{0,30}";
+
+/// What is wrong, and what to do.
+pub(super) type Wrong = (String, String);
 
 impl OidcConfig {
-    pub(super) fn check(&self, source: &Source<'_>, span: &Range<usize>) -> Result<(), ConfigError> {
-        let bad = |what: &str, remedy: &str| Err(source.at(span, &format!("provider {}: {what}", self.name), remedy));
-        if !self.issuer.starts_with("https://") {
-            return bad(
-                "the issuer is not https://",
-                "Tokens travel on this connection; give the provider's https issuer.",
-            );
-        }
-        if self.client_id.is_empty() {
-            return bad("client_id is empty", "Give the client's id; it is the audience that tokens must name.");
-        }
-        if !self.allow_anyone && self.allowed_domains.is_empty() && self.required_groups.is_empty() {
-            return bad(
-                "anyone whom the provider knows could log in",
-                "Write allowed_domains, required_groups, or allow_anyone = true.",
-            );
-        }
-        if self.name_claim == "email" && self.allowed_domains.is_empty() {
-            return bad(
-                "name_claim = \"email\" makes one alice of everybody called so, in whatever domain",
-                "Write allowed_domains: only their addresses name people.",
-            );
-        }
-        if self.signing_algs.is_empty() || self.signing_algs.iter().any(|a| !ASYMMETRIC.contains(&a.as_str())) {
-            return bad(
-                "signing_algs has an algorithm that is not accepted",
-                &format!("Choose from {}.", ASYMMETRIC.join(", ")),
-            );
-        }
-        if regex::Regex::new(&self.name_pattern).is_err() {
-            return bad("name_pattern is not a regular expression", "See the syntax of the Rust crate regex.");
-        }
-        check_ca(self.ca_file.as_deref()).or_else(|what| bad(&what, "Give a PEM file that the broker can read."))
+    /// Fills in what the profile says, and checks.
+    pub(super) fn new(
+        profile: &'static Profile,
+        table: OidcTable,
+        source: &Source<'_>,
+        span: &Range<usize>,
+    ) -> Result<Self, ConfigError> {
+        let (name, anyone) = (table.name.clone(), table.allow_anyone);
+        table
+            .into_config(profile)
+            .and_then(|config| config.check(anyone).map(|()| config))
+            .map_err(|(what, remedy): Wrong| source.at(span, &format!("provider {name}: {what}"), &remedy))
     }
+}
+
+impl OidcTable {
+    fn into_config(self, profile: &'static Profile) -> Result<OidcConfig, Wrong> {
+        self.keys_of(profile)?;
+        let issuer = (profile.issuer)(&self).map_err(|what| {
+            (what.to_owned(), format!("A provider of kind {} has the keys {}.", profile.kind, profile.keys.join(", ")))
+        })?;
+        let endpoints = self.endpoints(profile, &issuer)?;
+        let tenants = match (&self.tenant, &self.allowed_tenants) {
+            (Some(tenant), allowed) if super::profile::is_of_many_tenants(tenant) => {
+                Some(allowed.clone().map_or(Tenants::Any, Tenants::These))
+            }
+            (_, Some(_)) => return Err(wrong("allowed_tenants is for tenant = \"organizations\"", "Leave it out.")),
+            _ => None,
+        };
+        let name_rule = match (self.name_match, self.name_template) {
+            (None, None) => None,
+            (pattern, template) => {
+                let pattern = pattern.map_or_else(|| Pattern::parse("(?s).*"), Ok).map_err(|e| wrong(&e, ""))?;
+                let template = template.unwrap_or_else(|| if pattern.is_grouped() { "$1" } else { "$0" }.into());
+                let template = Template::new(&template, &pattern).map_err(|e| {
+                    wrong(&format!("name_template: {e}"), "Write ${1} for what the first group of name_match matched.")
+                })?;
+                Some((pattern, template))
+            }
+        };
+        let fixed = |claims: &[&str]| claims.iter().map(|c| ClaimPath::parse(c)).collect::<Result<Vec<_>, _>>();
+        let fixed = |claims: &[&str]| fixed(claims).map_err(|e| wrong(&e, ""));
+        let mut group_rules = self.group_rules;
+        for (pattern, name) in profile.group_rules {
+            group_rules.push(GroupRule::fixed(pattern, *name).map_err(|e| wrong(&e, ""))?);
+        }
+        let logins = self.allowed_organizations.into_iter().flatten().map(Organization::Login);
+        let ids = self.allowed_organization_ids.into_iter().flatten().map(Organization::Id);
+        Ok(OidcConfig {
+            name: self.name,
+            profile,
+            issuer,
+            tenants,
+            endpoints,
+            client_id: self.client_id,
+            client_secret_file: self.client_secret_file,
+            ca_file: self.ca_file,
+            scopes: self.scopes.unwrap_or_else(|| profile.scopes.iter().map(|s| (*s).to_owned()).collect()),
+            subject_claims: self.subject_claim.map_or_else(|| fixed(profile.subject_claims), |c| Ok(vec![c]))?,
+            name_claims: self.name_claim.map_or_else(|| fixed(profile.name_claims), |c| Ok(c.0))?,
+            strip_domains: self.strip_domains,
+            lowercase_names: self.lowercase_names.unwrap_or(profile.lowercase_names),
+            name_rule,
+            name_suffix: self.name_suffix,
+            name_pattern: self.name_pattern.map_or_else(|| Pattern::parse(NAMES), Ok).map_err(|e| wrong(&e, ""))?,
+            groups_claims: self.groups_claim.map_or_else(|| fixed(profile.groups_claims), |c| Ok(c.0))?,
+            group_rules,
+            uid_claim: self.uid_claim,
+            gid_claim: self.gid_claim,
+            allowed_domains: self.allowed_domains,
+            required_groups: self.required_groups,
+            hosted_domains: self.hosted_domains.unwrap_or_default(),
+            organizations: logins.chain(ids).collect(),
+            signing_algs: self.signing_algs,
+            timeout: self.timeout,
+            leeway: self.leeway,
+            qr: self.qr,
+        })
+    }
+
+    /// A key that another kind has would do nothing here.
+    fn keys_of(&self, profile: &Profile) -> Result<(), Wrong> {
+        let written = [
+            ("issuer", self.issuer.is_some()),
+            ("host", self.host.is_some()),
+            ("realm", self.realm.is_some()),
+            ("application", self.application.is_some()),
+            ("authorization_server", self.authorization_server.is_some()),
+            ("tenant", self.tenant.is_some()),
+            ("allowed_tenants", self.allowed_tenants.is_some()),
+            ("hosted_domains", self.hosted_domains.is_some()),
+            ("allowed_organizations", self.allowed_organizations.is_some()),
+            ("allowed_organization_ids", self.allowed_organization_ids.is_some()),
+            ("device_authorization_endpoint", self.device_authorization_endpoint.is_some()),
+            ("token_endpoint", self.token_endpoint.is_some()),
+            ("userinfo_endpoint", self.userinfo_endpoint.is_some()),
+            ("subject_claim", self.subject_claim.is_some()),
+        ];
+        match written.iter().find(|(key, is_there)| *is_there && !profile.keys.contains(key)) {
+            None => Ok(()),
+            Some((key, _)) => Err(wrong(
+                &format!("the kind {} has no {key}", profile.kind),
+                &format!("Of such keys it has {}.", profile.keys.join(", ")),
+            )),
+        }
+    }
+
+    fn endpoints(&self, profile: &Profile, issuer: &str) -> Result<Option<Endpoints>, Wrong> {
+        if profile.proof == Proof::GitHub {
+            return Ok(Some(Endpoints {
+                device_authorization: format!("{issuer}/login/device/code"),
+                token: format!("{issuer}/login/oauth/access_token"),
+                userinfo: match issuer {
+                    "https://github.com" => "https://api.github.com".into(),
+                    server => format!("{server}/api/v3"),
+                },
+            }));
+        }
+        match (&self.device_authorization_endpoint, &self.token_endpoint, &self.userinfo_endpoint) {
+            (None, None, None) => Ok(None),
+            (Some(device), Some(token), Some(userinfo)) => Ok(Some(Endpoints {
+                device_authorization: device.clone(),
+                token: token.clone(),
+                userinfo: userinfo.clone(),
+            })),
+            _ => Err(wrong(
+                "some of its endpoints are written, and others are not",
+                "Write device_authorization_endpoint, token_endpoint and userinfo_endpoint, or none of them.",
+            )),
+        }
+    }
+}
+
+pub(super) fn wrong(what: &str, remedy: &str) -> Wrong {
+    (what.to_owned(), remedy.to_owned())
 }

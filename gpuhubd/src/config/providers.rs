@@ -1,17 +1,21 @@
 //! `[[provider]]`: directories and identity providers.
 
 use super::ldap::LdapConfig;
-use super::oidc::OidcConfig;
+use super::oidc::{OidcConfig, OidcTable};
+use super::profile::{self, PROFILES};
 use super::values::{ConfigError, DurationText, Source};
+use serde::Deserialize;
 use std::ops::Range;
 use std::time::Duration;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 /// One provider.
 #[derive(Debug)]
 pub enum ProviderConfig {
     /// `kind = "ldap"`
     Ldap(Box<LdapConfig>),
-    /// `kind = "oidc"`
+    /// `kind = "oidc"`, and its profiles
     Oidc(Box<OidcConfig>),
 }
 
@@ -24,11 +28,29 @@ impl ProviderConfig {
         }
     }
 
-    pub(super) fn check(&self, source: &Source<'_>, span: &Range<usize>) -> Result<(), ConfigError> {
-        match self {
-            ProviderConfig::Ldap(c) => c.check(source, span),
-            ProviderConfig::Oidc(c) => c.check(source, span),
+    /// Reads and checks the table of a provider of that kind.
+    pub(super) fn parse(
+        kind: &str,
+        table: DeTable<'_>,
+        source: &Source<'_>,
+        span: &Range<usize>,
+    ) -> Result<Self, ConfigError> {
+        let rest = ValueDeserializer::from(Spanned::new(span.clone(), DeValue::Table(table)));
+        if kind == "ldap" {
+            let config = LdapConfig::deserialize(rest).map_err(|e| source.toml(&e))?;
+            config.check(source, span)?;
+            return Ok(ProviderConfig::Ldap(Box::new(config)));
         }
+        let Some(profile) = profile::of_kind(kind) else {
+            let kinds: Vec<_> = PROFILES.iter().map(|p| format!("\"{}\"", p.kind)).collect();
+            return Err(source.at(
+                span,
+                &format!("unknown kind of provider `{}`", kind.escape_default()),
+                &format!("The kinds are \"ldap\", {}.", kinds.join(", ")),
+            ));
+        };
+        let table = OidcTable::deserialize(rest).map_err(|e| source.toml(&e))?;
+        Ok(ProviderConfig::Oidc(Box::new(OidcConfig::new(profile, table, source, span)?)))
     }
 }
 

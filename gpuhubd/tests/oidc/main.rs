@@ -256,7 +256,7 @@ async fn answers_of_another_protocol() {
     all_refused(
         "",
         vec![
-            (Poll::Json(200, oauth), Reason::BadToken, "no id_token"),
+            (Poll::Json(200, oauth), Reason::NoIdToken, "no id_token"),
             (Poll::Raw(200, String::new(), "<html>Welcome to the hotel"), Reason::BackendUnavailable, "RFC 6749"),
             (Poll::Json(404, json!({})), Reason::BackendUnavailable, "404"),
             (error("invalid_client"), Reason::BackendUnavailable, "invalid_client"),

@@ -1,0 +1,154 @@
+//! What is refused of a provider with the device grant: above all a door that stands open.
+
+use super::claims::ClaimPath;
+use super::oidc::{Endpoints, OidcConfig, Organization, Tenants, Wrong, wrong};
+use super::profile::{Proof, is_guid};
+use super::providers::check_ca;
+
+/// What may sign an ID token here.
+const ASYMMETRIC: &[&str] = &["RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "PS384", "PS512", "EdDSA"];
+
+impl OidcConfig {
+    pub(super) fn check(&self, allow_anyone: bool) -> Result<(), Wrong> {
+        let urls = self.endpoints.iter().flat_map(|e: &Endpoints| [&e.device_authorization, &e.token, &e.userinfo]);
+        if !std::iter::once(&self.issuer).chain(urls).all(|url| is_https(url)) {
+            return Err(wrong(
+                "the issuer is not https://",
+                "Tokens travel on this connection; give the provider's https issuer, and https endpoints.",
+            ));
+        }
+        if self.client_id.is_empty() {
+            return Err(wrong("client_id is empty", "Give the client's id; it is the audience that tokens must name."));
+        }
+        self.check_lists()?;
+        self.no_open_door(allow_anyone)?;
+        self.check_names()?;
+        if self.signing_algs.is_empty() || self.signing_algs.iter().any(|a| !ASYMMETRIC.contains(&a.as_str())) {
+            return Err(wrong(
+                "signing_algs has an algorithm that is not accepted",
+                &format!("Choose from {}.", ASYMMETRIC.join(", ")),
+            ));
+        }
+        check_ca(self.ca_file.as_deref()).map_err(|what| wrong(&what, "Give a PEM file that the broker can read."))
+    }
+
+    /// Everybody of a provider is nobody's crowd: without a restriction whoever has, or makes, an account there
+    /// could log in here (CVE-2026-31957).
+    fn no_open_door(&self, allow_anyone: bool) -> Result<(), Wrong> {
+        if allow_anyone {
+            return Ok(());
+        }
+        let open = |what: &str, remedy: &str| {
+            Err((format!("anyone {what} could log in"), format!("{remedy}, or allow_anyone = true.")))
+        };
+        if self.tenants == Some(Tenants::Any) {
+            // Whoever owns a tenant decides what its tokens say of domains and groups.
+            return open("with a tenant of Entra's", "Write allowed_tenants, or the one tenant");
+        }
+        let domains = self.allowed_domains.iter().filter(|d| !self.profile.hosts_mail.contains(&d.as_str()));
+        let one_tenant = self.profile.kind == "entra";
+        let restricted = one_tenant
+            || domains.count() > 0
+            || [!self.required_groups.is_empty(), !self.hosted_domains.is_empty(), !self.organizations.is_empty()]
+                .contains(&true);
+        match (restricted, self.profile.kind) {
+            (true, _) => Ok(()),
+            (false, "google") => open("with an account of Google's", "Write hosted_domains"),
+            (false, "github") => {
+                open("with an account of GitHub's", "Write allowed_organizations, allowed_domains or required_groups")
+            }
+            (false, _) => open("whom the provider knows", "Write allowed_domains, required_groups"),
+        }
+    }
+
+    /// An entry that can never match, or matches nothing in particular, is a door that only looks shut.
+    fn check_lists(&self) -> Result<(), Wrong> {
+        let domains = [&self.allowed_domains, &self.hosted_domains, &self.strip_domains];
+        if let Some(odd) = domains.into_iter().flatten().find(|d| !is_domain(d)) {
+            return Err((format!("{odd:?} is no domain"), "Write domains as \"example.org\".".into()));
+        }
+        if self.required_groups.iter().any(String::is_empty) {
+            return Err(wrong("required_groups has an empty name", "Write groups as the provider calls them."));
+        }
+        if !self.required_groups.is_empty() && self.groups_claims.is_empty() {
+            return Err(wrong(
+                "required_groups is set, and no claim that lists groups",
+                "Write groups_claim, or another restriction.",
+            ));
+        }
+        let login = |o: &&Organization| matches!(o, Organization::Login(l) if !is_github_login(l));
+        if let Some(Organization::Login(odd)) = self.organizations.iter().find(login) {
+            return Err((
+                format!("{odd:?} is no organisation of GitHub's"),
+                "Write its login, or its number in allowed_organization_ids.".into(),
+            ));
+        }
+        match &self.tenants {
+            Some(Tenants::These(ids)) if ids.is_empty() || !ids.iter().all(|id| is_guid(id)) => Err(wrong(
+                "allowed_tenants are not ids of tenants",
+                "Write them as 00000000-0000-0000-0000-000000000000, in lower case.",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_names(&self) -> Result<(), Wrong> {
+        if self.name_claims.is_empty() {
+            return Err(wrong("name_claim is empty", "Name the claim that is the login name."));
+        }
+        if self.name_claims.iter().any(is_email) && self.mail_domains().next().is_none() {
+            return Err(wrong(
+                "name_claim = \"email\" makes one alice of everybody called so, in whatever domain",
+                "Write allowed_domains or strip_domains: only their addresses name people.",
+            ));
+        }
+        let is_left_alone =
+            self.strip_domains.is_empty() && self.name_rule.is_none() && !self.name_pattern.is_match("a@b.c");
+        if self.profile.names_have_domains
+            && is_left_alone
+            && self.name_claims.iter().any(|c| c.is("preferred_username"))
+        {
+            return Err(wrong(
+                "people are called alice@example.org there, and name_pattern allows no such names",
+                "Write strip_domains = [\"example.org\"] to call them alice, or another name_pattern or name_claim.",
+            ));
+        }
+        if self.name_rule.as_ref().is_some_and(|(_, template)| template.is_constant()) {
+            return Err(wrong("name_template gives everybody the same name", "Write ${0} where the name is to be."));
+        }
+        if self.profile.proof == Proof::GitHub
+            && !self.name_claims.iter().all(|c| c.is("preferred_username") || is_email(c))
+        {
+            return Err(wrong(
+                "GitHub's people are named by \"preferred_username\", which is the login, or by \"email\"",
+                "Choose of these.",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The domains whose addresses name people.
+    pub fn mail_domains(&self) -> impl Iterator<Item = &String> {
+        let given = if self.strip_domains.is_empty() { &[][..] } else { &self.strip_domains };
+        let otherwise = given.is_empty().then(|| self.allowed_domains.iter().chain(&self.hosted_domains));
+        given.iter().chain(otherwise.into_iter().flatten())
+    }
+}
+
+/// Whether it is the e-mail address of OpenID Connect Core §5.1.
+pub fn is_email(claim: &ClaimPath) -> bool {
+    claim.is("email")
+}
+
+fn is_https(url: &str) -> bool {
+    url.strip_prefix("https://").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '['))
+}
+
+fn is_domain(text: &str) -> bool {
+    let is_label = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    text.contains('.') && text.split('.').all(is_label)
+}
+
+fn is_github_login(text: &str) -> bool {
+    (1..=39).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
