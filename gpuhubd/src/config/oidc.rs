@@ -19,8 +19,8 @@ pub struct OidcConfig {
     pub issuer: String,
     /// For tokens of many tenants: whose are taken; `None`: this is about one issuer.
     pub tenants: Option<Tenants>,
-    /// Where it is asked, if that is not looked up in its metadata.
-    pub endpoints: Option<Endpoints>,
+    /// Where it is asked, for what its metadata leaves out or is not asked about.
+    pub endpoints: Endpoints,
     /// The client.
     pub client_id: String,
     /// Its secret; absent: a public client.
@@ -87,15 +87,15 @@ pub enum Organization {
     Id(u64),
 }
 
-/// See [`OidcConfig::endpoints`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// See [`OidcConfig::endpoints`]. With all of them there is no metadata.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Endpoints {
     /// Codes (RFC 8628 §3.1).
-    pub device_authorization: String,
+    pub device_authorization: Option<String>,
     /// Tokens.
-    pub token: String,
+    pub token: Option<String>,
     /// Who somebody is: userinfo, or the root of GitHub's API.
-    pub userinfo: String,
+    pub userinfo: Option<String>,
 }
 
 /// See [`OidcConfig::qr`]. sshd knows no terminal type or locale before login, so this is by
@@ -202,7 +202,7 @@ impl OidcTable {
         let issuer = (profile.issuer)(&self).map_err(|what| {
             (what.to_owned(), format!("A provider of kind {} has the keys {}.", profile.kind, profile.keys.join(", ")))
         })?;
-        let endpoints = self.endpoints(profile, &issuer)?;
+        let endpoints = self.endpoints(profile, &issuer);
         let tenants = match (&self.tenant, &self.allowed_tenants) {
             (Some(tenant), allowed) if super::profile::is_of_many_tenants(tenant) => {
                 Some(allowed.clone().map_or(Tenants::Any, Tenants::These))
@@ -288,28 +288,22 @@ impl OidcTable {
         }
     }
 
-    fn endpoints(&self, profile: &Profile, issuer: &str) -> Result<Option<Endpoints>, Wrong> {
+    fn endpoints(&self, profile: &Profile, issuer: &str) -> Endpoints {
         if profile.proof == Proof::GitHub {
-            return Ok(Some(Endpoints {
-                device_authorization: format!("{issuer}/login/device/code"),
-                token: format!("{issuer}/login/oauth/access_token"),
-                userinfo: match issuer {
-                    "https://github.com" => "https://api.github.com".into(),
-                    server => format!("{server}/api/v3"),
-                },
-            }));
+            let api = match issuer {
+                "https://github.com" => "https://api.github.com".into(),
+                server => format!("{server}/api/v3"),
+            };
+            return Endpoints {
+                device_authorization: Some(format!("{issuer}/login/device/code")),
+                token: Some(format!("{issuer}/login/oauth/access_token")),
+                userinfo: Some(api),
+            };
         }
-        match (&self.device_authorization_endpoint, &self.token_endpoint, &self.userinfo_endpoint) {
-            (None, None, None) => Ok(None),
-            (Some(device), Some(token), Some(userinfo)) => Ok(Some(Endpoints {
-                device_authorization: device.clone(),
-                token: token.clone(),
-                userinfo: userinfo.clone(),
-            })),
-            _ => Err(wrong(
-                "some of its endpoints are written, and others are not",
-                "Write device_authorization_endpoint, token_endpoint and userinfo_endpoint, or none of them.",
-            )),
+        Endpoints {
+            device_authorization: self.device_authorization_endpoint.clone(),
+            token: self.token_endpoint.clone(),
+            userinfo: self.userinfo_endpoint.clone(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What is refused of a provider with the device grant: above all a door that stands open.
 
 use super::claims::ClaimPath;
-use super::oidc::{Endpoints, OidcConfig, Organization, Tenants, Wrong, wrong};
+use super::oidc::{OidcConfig, Organization, Tenants, Wrong, wrong};
 use super::profile::{Proof, is_guid};
 use super::providers::check_ca;
 
@@ -10,8 +10,8 @@ const ASYMMETRIC: &[&str] = &["RS256", "RS384", "RS512", "ES256", "ES384", "PS25
 
 impl OidcConfig {
     pub(super) fn check(&self, allow_anyone: bool) -> Result<(), Wrong> {
-        let urls = self.endpoints.iter().flat_map(|e: &Endpoints| [&e.device_authorization, &e.token, &e.userinfo]);
-        if !std::iter::once(&self.issuer).chain(urls).all(|url| is_https(url)) {
+        let urls = [&self.endpoints.device_authorization, &self.endpoints.token, &self.endpoints.userinfo];
+        if !std::iter::once(&self.issuer).chain(urls.into_iter().flatten()).all(|url| is_https(url)) {
             return Err(wrong(
                 "the issuer is not https://",
                 "Tokens travel on this connection; give the provider's https issuer, and https endpoints.",
@@ -151,4 +151,175 @@ fn is_domain(text: &str) -> bool {
 
 fn is_github_login(text: &str) -> bool {
     (1..=39).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, PROFILES, ProviderConfig};
+
+    fn parse(kind: &str, lines: &str) -> Result<OidcConfig, String> {
+        let text = format!("[[provider]]\nname = \"p\"\nkind = \"{kind}\"\nclient_id = \"c\"\n{lines}\n");
+        match Config::parse("f", &text).map_err(|e| e.to_string())?.providers.remove(0) {
+            ProviderConfig::Oidc(config) => Ok(*config),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const TENANT: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+
+    /// What each kind must have, and nothing that restricts it.
+    fn base(kind: &str) -> String {
+        match kind {
+            "oidc" | "oauth2" | "dex" => "issuer = \"https://sso.example\"",
+            "keycloak" => "host = \"sso.example\"\nrealm = \"lab\"",
+            "authentik" => "host = \"sso.example\"\napplication = \"gpuhub\"",
+            "okta" => "host = \"x.okta.example\"\nstrip_domains = [\"example.org\"]",
+            "entra" => "tenant = \"organizations\"\nstrip_domains = [\"example.org\"]",
+            "google" => "strip_domains = [\"example.org\"]",
+            _ => "",
+        }
+        .to_owned()
+    }
+
+    #[test]
+    fn no_kind_is_an_open_door() {
+        for profile in PROFILES {
+            let base = base(profile.kind);
+            let refused = parse(profile.kind, &base).unwrap_err();
+            assert!(refused.contains("could log in") && refused.contains("allow_anyone = true"), "{refused}");
+            assert!(refused.starts_with("f:1: provider p: "), "{refused}");
+            assert!(parse(profile.kind, &format!("{base}\nallow_anyone = true")).is_ok(), "{}", profile.kind);
+            // No list that is empty, or has nothing in it, is a restriction.
+            for nothing in ["allowed_domains = []", "required_groups = []", "allow_anyone = false"] {
+                assert!(parse(profile.kind, &format!("{base}\n{nothing}")).is_err(), "{} {nothing}", profile.kind);
+            }
+            for odd in ["allowed_domains = [\"\"]", "allowed_domains = [\"*.example.org\"]", "required_groups = [\"\"]"]
+            {
+                let refused = parse(profile.kind, &format!("{base}\nallow_anyone = true\n{odd}"));
+                assert!(refused.is_err(), "{} {odd}", profile.kind);
+            }
+        }
+        for (kind, line) in [
+            ("oidc", "allowed_domains = [\"example.org\"]"),
+            ("oauth2", "required_groups = [\"gpu\"]"),
+            ("keycloak", "required_groups = [\"gpu\"]"),
+            ("google", "hosted_domains = [\"example.org\"]"),
+            ("google", "allowed_domains = [\"example.org\"]"),
+            ("gitlab", "required_groups = [\"lab\"]"),
+            ("okta", "required_groups = [\"gpu\"]"),
+            ("github", "allowed_organizations = [\"acme\"]"),
+            ("github", "allowed_organization_ids = [42]"),
+            ("github", "allowed_domains = [\"example.org\"]"),
+        ] {
+            assert!(parse(kind, &format!("{}\n{line}", base(kind))).is_ok(), "{kind} {line}");
+        }
+    }
+
+    #[test]
+    fn doors_that_only_look_shut() {
+        // Anybody gets an address of gmail.com.
+        let google = base("google");
+        assert!(parse("google", &format!("{google}\nallowed_domains = [\"gmail.com\"]")).is_err());
+        assert!(parse("google", &format!("{google}\nhosted_domains = []")).is_err());
+        // Groups that no claim lists, and that nobody could be in.
+        assert!(
+            parse("google", &format!("{google}\nrequired_groups = [\"gpu\"]")).unwrap_err().contains("lists groups")
+        );
+        assert!(parse("github", "allowed_organizations = []").is_err());
+        assert!(parse("github", "allowed_organizations = [\"\"]").is_err());
+        assert!(parse("github", "allowed_organizations = [\"acme/team\"]").is_err());
+    }
+
+    #[test]
+    fn tenants_of_entra() {
+        let entra = |lines: &str| parse("entra", &format!("strip_domains = [\"example.org\"]\n{lines}"));
+        let one = entra(&format!("tenant = \"{TENANT}\"")).unwrap();
+        assert_eq!((one.issuer, one.tenants), (format!("https://login.microsoftonline.com/{TENANT}/v2.0"), None));
+        for many in ["organizations", "common"] {
+            // Whoever owns a tenant says what its tokens hold: neither groups nor domains shut this door.
+            for line in ["", "required_groups = [\"g\"]", "allowed_domains = [\"example.org\"]"] {
+                let refused = entra(&format!("tenant = \"{many}\"\n{line}")).unwrap_err();
+                assert!(refused.contains("anyone with a tenant"), "{many} {line}: {refused}");
+            }
+            let listed = entra(&format!("tenant = \"{many}\"\nallowed_tenants = [\"{TENANT}\"]")).unwrap();
+            assert_eq!(listed.tenants, Some(Tenants::These(vec![TENANT.into()])));
+            assert!(entra(&format!("tenant = \"{many}\"\nallow_anyone = true")).is_ok());
+            assert!(entra(&format!("tenant = \"{many}\"\nallowed_tenants = []")).is_err());
+            assert!(entra(&format!("tenant = \"{many}\"\nallowed_tenants = [\"example.org\"]")).is_err());
+        }
+        for odd in ["", "example.org", "../common", &TENANT.to_uppercase()] {
+            assert!(entra(&format!("tenant = \"{odd}\"")).is_err(), "{odd}");
+        }
+        assert!(entra(&format!("tenant = \"{TENANT}\"\nallowed_tenants = [\"{TENANT}\"]")).is_err());
+        assert!(parse("entra", &format!("tenant = \"{TENANT}\"")).unwrap_err().contains("strip_domains"));
+    }
+
+    #[test]
+    fn issuers_of_the_kinds() {
+        let issuer = |kind: &str, lines: &str| {
+            let more = if kind == "okta" { "strip_domains = [\"example.org\"]" } else { "" };
+            parse(kind, &format!("{lines}\nallow_anyone = true\n{more}")).map(|c| c.issuer)
+        };
+        for (kind, lines, made) in [
+            ("keycloak", "host = \"sso.example\"\nrealm = \"lab\"", "https://sso.example/realms/lab"),
+            ("keycloak", "issuer = \"https://sso.example/auth/realms/lab\"", "https://sso.example/auth/realms/lab"),
+            ("gitlab", "", "https://gitlab.com"),
+            ("gitlab", "host = \"git.example:8443\"", "https://git.example:8443"),
+            ("github", "", "https://github.com"),
+            ("okta", "host = \"x.okta.example\"", "https://x.okta.example"),
+            (
+                "okta",
+                "host = \"x.okta.example\"\nauthorization_server = \"default\"",
+                "https://x.okta.example/oauth2/default",
+            ),
+            ("authentik", "host = \"a.example\"\napplication = \"gpu\"", "https://a.example/application/o/gpu/"),
+        ] {
+            assert_eq!(issuer(kind, lines).as_deref(), Ok(made), "{kind} {lines}");
+        }
+        for (kind, lines) in [
+            ("oidc", ""),
+            ("keycloak", "host = \"sso.example\""),
+            ("keycloak", "host = \"sso.example\"\nrealm = \"../master\""),
+            ("keycloak", "host = \"sso.example\"\nrealm = \"lab\"\nissuer = \"https://x.example\""),
+            ("okta", ""),
+            ("authentik", "host = \"a.example\""),
+            ("gitlab", "issuer = \"https://gitlab.com\""),
+            ("google", "tenant = \"organizations\"\nstrip_domains = [\"x.example\"]"),
+            ("oidc", "issuer = \"https://sso.example\"\nallowed_organizations = [\"acme\"]"),
+            ("oidc", "issuer = \"https://sso.example\"\ntoken_endpoint = \"http://sso.example/token\""),
+            ("kanidm", ""),
+        ] {
+            assert!(issuer(kind, lines).is_err(), "{kind} {lines}");
+        }
+        let google = parse("google", "hosted_domains = [\"example.org\"]").unwrap();
+        assert_eq!((google.issuer.as_str(), google.mail_domains().count()), ("https://accounts.google.com", 1));
+    }
+
+    #[test]
+    fn names_that_would_be_one() {
+        let oidc = |lines: &str| parse("oidc", &format!("{}\nallow_anyone = true\n{lines}", base("oidc")));
+        for bad in [
+            "name_claim = []",
+            "name_claim = \"email\"",
+            "name_claim = [\"preferred_username\", \"email\"]",
+            "name_claim = \"a..b\"",
+            "name_template = \"everybody\"",
+            "name_template = \"$1\"",
+            "name_match = '([a-z]+'",
+            "name_match = '([a-z]+)-ext'\nname_template = '$2'",
+            "strip_domains = [\"@example.org\"]",
+            "name_pattern = \"(\"",
+        ] {
+            assert!(oidc(bad).is_err(), "{bad}");
+        }
+        for good in [
+            "name_claim = \"email\"\nstrip_domains = [\"example.org\"]",
+            "name_match = '([a-z]+)-ext'",
+            "name_template = 'x-$0'",
+        ] {
+            assert!(oidc(good).is_ok(), "{good}");
+        }
+        assert!(parse("github", "allowed_organizations = [\"acme\"]\nname_claim = \"nickname\"").is_err());
+    }
 }

@@ -47,11 +47,13 @@ pub enum Proof {
     GitHub,
 }
 
+const ENDPOINTS: [&str; 3] = ["device_authorization_endpoint", "token_endpoint", "userinfo_endpoint"];
+
 /// OpenID Connect as it is written.
 const OIDC: Profile = Profile {
     kind: "oidc",
     proof: Proof::IdToken,
-    keys: &["issuer"],
+    keys: &["issuer", ENDPOINTS[0], ENDPOINTS[1], ENDPOINTS[2]],
     issuer: written,
     scopes: &["openid", "profile", "email"],
     name_claims: &["preferred_username"],
@@ -64,8 +66,6 @@ const OIDC: Profile = Profile {
     has_userinfo: true,
     hosts_mail: &[],
 };
-
-const ENDPOINTS: [&str; 3] = ["device_authorization_endpoint", "token_endpoint", "userinfo_endpoint"];
 
 /// All kinds.
 pub static PROFILES: &[Profile] = &[

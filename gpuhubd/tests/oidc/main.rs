@@ -3,8 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
 
+mod entra;
+mod github;
+mod google;
 mod idp;
 mod login;
+mod oauth2;
 
 use gpuhubd::model::{Method, Reason};
 use gpuhubd::provider::Provider;

@@ -10,8 +10,8 @@ use chrono::{DateTime, Utc};
 /// Everything that is wrong, or a note that nothing is.
 pub async fn findings(config: &OidcConfig, http: &Http) -> Vec<Finding> {
     let place = Place::of(config);
-    let (metadata, answer) = match config.endpoints.as_ref() {
-        Some(endpoints) => return written(config, http, &endpoints.userinfo).await,
+    let (metadata, answer) = match Metadata::written(config) {
+        Some(metadata) => return written(config, http, &metadata).await,
         None => match documents::discover(http, &place).await {
             Ok(found) => found,
             Err(missing) => return vec![missing_document(config, &missing, "its discovery document")],
@@ -38,7 +38,8 @@ pub async fn findings(config: &OidcConfig, http: &Http) -> Vec<Finding> {
 
 /// Endpoints that are written: whether they are there at all, and under a certificate that is trusted. Without a token
 /// none of them says more.
-async fn written(config: &OidcConfig, http: &Http, url: &str) -> Vec<Finding> {
+async fn written(config: &OidcConfig, http: &Http, metadata: &Metadata) -> Vec<Finding> {
+    let url = metadata.userinfo_endpoint.as_ref().unwrap_or(&config.issuer);
     match http.get(url).await {
         Err(fault) => vec![missing_document(config, &Missing::Fault(fault), "an answer")],
         Ok(_) => vec![Finding::note("oidc", format!("provider {}: {url} answers", config.name))],

@@ -4,7 +4,7 @@
 use super::http::{Answer, Fault, Http};
 use super::shared::Shared;
 use super::token;
-use crate::config::{OidcConfig, Proof};
+use crate::config::{Endpoints, OidcConfig, Proof};
 use crate::model::Unavailable;
 use openidconnect::core::CoreJsonWebKeySet;
 use serde::Deserialize;
@@ -52,7 +52,7 @@ pub enum Missing {
 pub struct Documents {
     http: Arc<Http>,
     place: Place,
-    /// Metadata that the configuration has.
+    /// Metadata that the configuration has all of.
     written: Option<Arc<Metadata>>,
     metadata: Shared<Metadata>,
     keys: Shared<CoreJsonWebKeySet>,
@@ -63,6 +63,8 @@ pub struct Documents {
 pub struct Place {
     url: String,
     issuer: String,
+    /// What the configuration has of it stands.
+    endpoints: Endpoints,
 }
 
 impl Place {
@@ -79,25 +81,31 @@ impl Place {
             // Discovery §4: after both.
             _ => format!("{issuer}/.well-known/openid-configuration"),
         };
-        Self { url, issuer: token::announced(config) }
+        Self { url, issuer: token::announced(config), endpoints: config.endpoints.clone() }
     }
 }
 
 impl Metadata {
-    fn written(config: &OidcConfig) -> Option<Self> {
-        config.endpoints.as_ref().map(|endpoints| Self {
+    /// That of a provider that needs no more than endpoints, and has them in its configuration.
+    pub fn written(config: &OidcConfig) -> Option<Self> {
+        let Endpoints { device_authorization, token, userinfo } = config.endpoints.clone();
+        // Where keys are is in the metadata alone.
+        if config.profile.proof == Proof::IdToken {
+            return None;
+        }
+        Some(Self {
             issuer: config.issuer.clone(),
-            token_endpoint: endpoints.token.clone(),
+            token_endpoint: token?,
             jwks_uri: None,
-            device_authorization_endpoint: Some(endpoints.device_authorization.clone()),
-            userinfo_endpoint: Some(endpoints.userinfo.clone()),
+            device_authorization_endpoint: Some(device_authorization?),
+            userinfo_endpoint: Some(userinfo?),
             id_token_signing_alg_values_supported: Vec::new(),
         })
     }
 }
 
 impl Documents {
-    /// Those of a provider.
+    /// Those of a provider; asks for none of them.
     pub fn new(http: Arc<Http>, config: &OidcConfig) -> Self {
         let written = Metadata::written(config).map(Arc::new);
         Self { http, place: Place::of(config), written, metadata: Shared::new(), keys: Shared::new() }
@@ -143,11 +151,15 @@ impl Documents {
 /// Fetches the metadata from its place.
 pub async fn discover(http: &Http, place: &Place) -> Result<(Metadata, Answer), Missing> {
     let answer = fetch(http, &place.url).await?;
-    let metadata: Metadata = answer.json().ok_or(Missing::Malformed("not a discovery document"))?;
+    let mut metadata: Metadata = answer.json().ok_or(Missing::Malformed("not a discovery document"))?;
     // Discovery §4.3, RFC 8414 §3.3: identical, or somebody else's tokens would be taken for this provider's.
     if metadata.issuer != place.issuer {
         return Err(Missing::OtherIssuer(metadata.issuer));
     }
+    let Endpoints { device_authorization, token, userinfo } = place.endpoints.clone();
+    metadata.device_authorization_endpoint = device_authorization.or(metadata.device_authorization_endpoint);
+    metadata.token_endpoint = token.unwrap_or(metadata.token_endpoint);
+    metadata.userinfo_endpoint = userinfo.or(metadata.userinfo_endpoint);
     Ok((metadata, answer))
 }
 
