@@ -279,7 +279,11 @@ impl OidcTable {
             ("userinfo_endpoint", self.userinfo_endpoint.is_some()),
             ("subject_claim", self.subject_claim.is_some()),
         ];
+        let is_host = |host: &String| host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:[]".contains(&b));
         match written.iter().find(|(key, is_there)| *is_there && !profile.keys.contains(key)) {
+            None if self.host.as_ref().is_some_and(|host| host.is_empty() || !is_host(host)) => {
+                Err(wrong("host is no host", "Write it without https:// and without a path."))
+            }
             None => Ok(()),
             Some((key, _)) => Err(wrong(
                 &format!("the kind {} has no {key}", profile.kind),

@@ -4,6 +4,7 @@ use super::claims::ClaimPath;
 use super::oidc::{OidcConfig, Organization, Tenants, Wrong, wrong};
 use super::profile::{Proof, is_guid};
 use super::providers::check_ca;
+use gpuhub_common::name;
 
 /// What may sign an ID token here.
 const ASYMMETRIC: &[&str] = &["RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "PS384", "PS512", "EdDSA"];
@@ -54,9 +55,7 @@ impl OidcConfig {
         match (restricted, self.profile.kind) {
             (true, _) => Ok(()),
             (false, "google") => open("with an account of Google's", "Write hosted_domains"),
-            (false, "github") => {
-                open("with an account of GitHub's", "Write allowed_organizations, allowed_domains or required_groups")
-            }
+            (false, "github") => open("with an account of GitHub's", "Write allowed_organizations or allowed_domains"),
             (false, _) => open("whom the provider knows", "Write allowed_domains, required_groups"),
         }
     }
@@ -69,6 +68,12 @@ impl OidcConfig {
         }
         if self.required_groups.iter().any(String::is_empty) {
             return Err(wrong("required_groups has an empty name", "Write groups as the provider calls them."));
+        }
+        if self.profile.proof == Proof::GitHub && !self.required_groups.is_empty() && self.organizations.is_empty() {
+            return Err(wrong(
+                "required_groups is set, and no organisation that they are of",
+                "Write allowed_organizations: of no others the teams are groups here.",
+            ));
         }
         if !self.required_groups.is_empty() && self.groups_claims.is_empty() {
             return Err(wrong(
@@ -112,6 +117,9 @@ impl OidcConfig {
                 "people are called alice@example.org there, and name_pattern allows no such names",
                 "Write strip_domains = [\"example.org\"] to call them alice, or another name_pattern or name_claim.",
             ));
+        }
+        if !name::is_user_name(format!("a{}", self.name_suffix).as_bytes()) {
+            return Err(wrong("no name may end with name_suffix", "Write it as \"@partner.example\"."));
         }
         if self.name_rule.as_ref().is_some_and(|(_, template)| template.is_constant()) {
             return Err(wrong("name_template gives everybody the same name", "Write ${0} where the name is to be."));
@@ -227,6 +235,7 @@ mod tests {
             parse("google", &format!("{google}\nrequired_groups = [\"gpu\"]")).unwrap_err().contains("lists groups")
         );
         assert!(parse("github", "allowed_organizations = []").is_err());
+        assert!(parse("github", "required_groups = [\"acme/gpu\"]").unwrap_err().contains("allowed_organizations"));
         assert!(parse("github", "allowed_organizations = [\"\"]").is_err());
         assert!(parse("github", "allowed_organizations = [\"acme/team\"]").is_err());
     }
@@ -288,6 +297,9 @@ mod tests {
             ("google", "tenant = \"organizations\"\nstrip_domains = [\"x.example\"]"),
             ("oidc", "issuer = \"https://sso.example\"\nallowed_organizations = [\"acme\"]"),
             ("oidc", "issuer = \"https://sso.example\"\ntoken_endpoint = \"http://sso.example/token\""),
+            ("gitlab", "host = \"https://git.example\""),
+            ("gitlab", "host = \"git.example/path\""),
+            ("github", "host = \"\""),
             ("kanidm", ""),
         ] {
             assert!(issuer(kind, lines).is_err(), "{kind} {lines}");
@@ -310,6 +322,8 @@ mod tests {
             "name_match = '([a-z]+)-ext'\nname_template = '$2'",
             "strip_domains = [\"@example.org\"]",
             "name_pattern = \"(\"",
+            "name_suffix = \"/x\"",
+            "name_suffix = \" \"",
         ] {
             assert!(oidc(bad).is_err(), "{bad}");
         }

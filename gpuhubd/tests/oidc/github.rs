@@ -16,6 +16,7 @@
 
 use crate::idp::{CLIENT, Idp, Poll, Seen};
 use crate::login::{Login, of_kind};
+use futures_util::future::join_all;
 use gpuhubd::model::{Person, Reason};
 use gpuhubd::provider::Provider;
 use serde_json::{Value, json};
@@ -68,8 +69,8 @@ fn team(org_id: u64, org_login: &str, slug: &str) -> Value {
     json!({"id": 1, "name": "A Name", "slug": slug, "organization": org(org_id, org_login)})
 }
 
-/// Of alice, who is called `Alice` there, in many organisations and teams.
-async fn github() -> Idp {
+/// Of alice, who is called `Alice` there, in many organisations and teams. She approves at once, or after a poll.
+async fn github_after(wait: bool) -> Idp {
     let idp = Idp::start().await;
     let base = idp.issuer.clone();
     let uri = format!("{base}/login/device");
@@ -87,7 +88,9 @@ async fn github() -> Idp {
             seen,
             match polls.fetch_add(1, Ordering::SeqCst) {
                 _ if seen.form["device_code"] != DEVICE => json!({"error": "incorrect_device_code"}),
-                0 => json!({"error": "authorization_pending", "error_description": "…", "error_uri": "https://x"}),
+                0 if wait => {
+                    json!({"error": "authorization_pending", "error_description": "…", "error_uri": "https://x"})
+                }
                 _ => json!({"access_token": TOKEN, "token_type": "bearer", "scope": "read:org,read:user,user:email"}),
             },
         )
@@ -109,6 +112,10 @@ async fn github() -> Idp {
     idp
 }
 
+async fn github() -> Idp {
+    github_after(false).await
+}
+
 fn list(idp: &Idp, path: &str, rows: Vec<Value>) {
     let base = idp.issuer.clone();
     idp.route(path, move |seen| api(seen, || page(seen, &base, &rows, 30)));
@@ -126,7 +133,7 @@ const ACME: &str = "allowed_organizations = [\"acme\"]";
 
 #[tokio::test]
 async fn a_person_of_an_organisation() {
-    let idp = github().await;
+    let idp = github_after(true).await;
     let person = login(&idp, ACME).await.unwrap();
     assert_eq!((person.name.as_str(), person.full_name.as_str()), ("alice", "Alice A"));
     assert_eq!((person.key.issuer.as_str(), person.key.subject.as_str()), (idp.issuer.as_str(), "583231"));
@@ -146,15 +153,17 @@ async fn by_number_by_team_and_by_address() {
     let named = "name_claim = \"email\"\nallowed_domains = [\"example.org\"]";
     let person = login(&idp, named).await.unwrap();
     assert_eq!((person.name.as_str(), groups(&person).len()), ("alice", 0));
-    for (lines, why) in [
+    let refused = [
         ("allowed_organization_ids = [43]", "organisations"),
         ("allowed_organizations = [\"acm\"]", "organisations"),
         ("allowed_organizations = [\"acme\"]\nrequired_groups = [\"club-1/gpu-users\"]", "required_groups"),
         ("allowed_domains = [\"private.example\"]", "allowed_domains"),
-    ] {
-        let denied = login(&idp, lines).await.unwrap_err();
+    ];
+    join_all(refused.map(|(lines, why)| async move {
+        let denied = login(&github().await, lines).await.unwrap_err();
         assert!(denied.reason == Reason::NotAllowed && denied.detail.as_ref().unwrap().contains(why), "{denied:?}");
-    }
+    }))
+    .await;
     let unverified = json!([{"email": "alice@example.org", "primary": true, "verified": false}]);
     idp.route("/api/v3/user/emails", move |_| Poll::Json(200, unverified.clone()));
     assert_eq!(login(&idp, named).await.unwrap_err().reason, Reason::NotAllowed);
@@ -180,31 +189,34 @@ async fn slow_down_says_for_how_long() {
 
 #[tokio::test]
 async fn what_the_api_does_not_tell_is_not_nothing() {
-    for path in ["/api/v3/user", "/api/v3/user/orgs", "/api/v3/user/teams"] {
-        for answer in [
-            Poll::Json(404, json!({"message": "Not Found"})),
-            Poll::Json(200, json!({"message": "x"})),
-            Poll::Json(403, json!({"message": "API rate limit exceeded"})),
-        ] {
-            let idp = github().await;
+    let answers = [
+        Poll::Json(404, json!({"message": "Not Found"})),
+        Poll::Json(200, json!({"message": "x"})),
+        Poll::Json(403, json!({"message": "API rate limit exceeded"})),
+    ];
+    let cases = ["/api/v3/user", "/api/v3/user/orgs", "/api/v3/user/teams"].into_iter().flat_map(|path| {
+        answers.iter().map(move |answer| async move {
+            let (idp, answer) = (github().await, answer.clone());
             idp.route(path, move |_| answer.clone());
             let denied = login(&idp, ACME).await.unwrap_err();
             assert_eq!(denied.reason, Reason::BackendUnavailable, "{path} {denied:?}");
-        }
-    }
+        })
+    });
+    join_all(cases).await;
 }
 
 #[tokio::test]
 async fn her_token_goes_nowhere_else() {
-    for elsewhere in
-        ["https://127.0.0.1:1/api/v3/user/orgs?page=2", "http://HOST/api/v3/x", "https://HOST/api/v3.evil/x"]
-    {
+    let elsewhere =
+        ["https://127.0.0.1:1/api/v3/user/orgs?page=2", "http://HOST/api/v3/x", "https://HOST/api/v3.evil/x"];
+    join_all(elsewhere.map(|elsewhere| async move {
         let idp = github().await;
         let link = format!("Link: <{}>; rel=\"next\"\r\n", elsewhere.replace("HOST", &idp.issuer["https://".len()..]));
         idp.route("/api/v3/user/orgs", move |_| Poll::Raw(200, link.clone(), "[]"));
         let denied = login(&idp, ACME).await.unwrap_err();
         assert!(denied.detail.unwrap().contains("somewhere else"), "{elsewhere}");
-    }
+    }))
+    .await;
     // And a list that never ends does end.
     let idp = github().await;
     let link = format!("Link: <{}/api/v3/user/orgs?page=2>; rel=\"next\"\r\n", idp.issuer);

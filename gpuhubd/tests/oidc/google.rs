@@ -10,6 +10,7 @@
 
 use crate::idp::{CLIENT, Idp, Poll, SECRET, token};
 use crate::login::{self, Login, of_kind};
+use futures_util::future::join_all;
 use gpuhubd::model::{Denied, Person, Reason};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -71,7 +72,7 @@ async fn a_person_of_an_organisation() {
 #[tokio::test]
 async fn accounts_of_others() {
     let private = json!({"hd": null, "email": "alice@gmail.com"});
-    for (change, lines, reason) in [
+    let cases = [
         (json!({"hd": "evil.example"}), HOSTED, Reason::NotAllowed),
         (json!({"hd": null}), HOSTED, Reason::NotAllowed),
         (json!({"hd": ["example.org"]}), HOSTED, Reason::NotAllowed),
@@ -80,11 +81,13 @@ async fn accounts_of_others() {
         // A private account with the address of an organisation that she has left.
         (json!({"hd": null}), "allowed_domains = [\"example.org\"]", Reason::NotAllowed),
         (private.clone(), HOSTED, Reason::NotAllowed),
-    ] {
+    ];
+    join_all(cases.map(|(change, lines, reason)| async move {
         let idp = google(change.clone()).await;
         let denied = login(&idp, lines).await.unwrap_err();
         assert_eq!(denied.reason, reason, "{change} {denied:?}");
-    }
+    }))
+    .await;
     let idp = google(private).await;
     assert!(login(&idp, "allowed_domains = [\"gmail.com\"]\nallow_anyone = true").await.is_ok(), "as it is written");
 }

@@ -103,6 +103,16 @@ async fn userinfo_gives_what_the_token_leaves_out() {
 }
 
 #[tokio::test]
+async fn a_token_with_ten_thousand_groups() {
+    let idp = Idp::start().await;
+    let groups: Vec<_> = (0..10_000).map(|n| format!("/projects/group-{n:05}")).collect();
+    idp.polls([token(json!({"groups": groups}))]);
+    let rules = "group_rules = [{ match = 'projects/(.*)', name = '$1' }]";
+    let person = Login::of(&idp, rules).await.result.unwrap();
+    assert_eq!((person.groups.len(), person.groups[9_999].name.as_str()), (10_000, "group-09999"));
+}
+
+#[tokio::test]
 async fn documents_are_fetched_once_for_several_logins() {
     let idp = Idp::start().await;
     idp.polls([token(json!({}))]);

@@ -2,6 +2,7 @@
 
 use crate::idp::{Idp, Poll};
 use crate::login::{Login, of_kind, provider};
+use futures_util::future::join_all;
 use gpuhubd::model::Reason;
 use gpuhubd::provider::Provider;
 use serde_json::{Value, json};
@@ -69,30 +70,35 @@ async fn metadata_and_endpoints_that_are_written() {
 
 #[tokio::test]
 async fn who_is_not_let_in() {
-    for (change, reason) in [
+    let cases = [
         (json!({"sub": null}), Reason::BadToken),
         (json!({"sub": ""}), Reason::BadToken),
         (json!({"sub": ["s-1"]}), Reason::BadToken),
         (json!({"preferred_username": "bob"}), Reason::WrongSubject),
         (json!({"email_verified": false}), Reason::NotAllowed),
         (json!({"email": "alice@evil.example"}), Reason::NotAllowed),
-    ] {
+    ];
+    join_all(cases.map(|(change, reason)| async move {
         let mut userinfo = alice();
         userinfo.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         let idp = idp(userinfo).await;
         let denied = Login::plan().run(&of_kind(&idp, "oauth2", DOMAIN)).await.result.unwrap_err();
         assert_eq!(denied.reason, reason, "{change}: {denied:?}");
-    }
+    }))
+    .await;
 }
 
 #[tokio::test]
 async fn userinfo_that_fails_lets_nobody_in() {
-    let idp = idp(alice()).await;
-    for answer in [Poll::Json(500, json!({})), Poll::Json(401, alice()), Poll::Json(200, json!([])), Poll::HangUp] {
+    let answers = [Poll::Json(500, json!({})), Poll::Json(401, alice()), Poll::Json(200, json!([])), Poll::HangUp];
+    join_all(answers.map(|answer| async move {
+        let idp = idp(alice()).await;
         idp.route("/userinfo", move |_| answer.clone());
         let denied = Login::plan().run(&of_kind(&idp, "oauth2", DOMAIN)).await.result.unwrap_err();
         assert_eq!(denied.reason, Reason::BackendUnavailable, "{denied:?}");
-    }
+    }))
+    .await;
+    let idp = idp(alice()).await;
     idp.polls([Poll::Json(200, json!({"token_type": "Bearer"}))]);
     let denied = Login::plan().run(&of_kind(&idp, "oauth2", DOMAIN)).await.result.unwrap_err();
     assert_eq!(denied.reason, Reason::BadToken);
