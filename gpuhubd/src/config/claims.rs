@@ -79,6 +79,11 @@ impl ClaimPath {
         self.keys.first().map(String::as_str).unwrap_or_default()
     }
 
+    /// The innermost key.
+    pub fn innermost(&self) -> &str {
+        self.keys.last().map(String::as_str).unwrap_or_default()
+    }
+
     /// Whether it is the claim of this name itself.
     pub fn is(&self, name: &str) -> bool {
         self.keys.len() == 1 && self.outermost() == name

@@ -1,7 +1,7 @@
 //! Providers with the device grant (RFC 8628): `kind = "oidc"`, and the profiles of profile.rs.
 
 use super::claims::{ClaimPath, ClaimPaths, GroupRule, Pattern, Template};
-use super::profile::{Profile, Proof};
+use super::profile::{Profile, Proof, is_of_many_tenants};
 use super::providers::seconds;
 use super::values::{ConfigError, DurationText, SecretFile, Source};
 use serde::Deserialize;
@@ -200,29 +200,14 @@ impl OidcTable {
     fn into_config(self, profile: &'static Profile) -> Result<OidcConfig, Wrong> {
         self.keys_of(profile)?;
         let issuer = (profile.issuer)(&self).map_err(|what| {
-            (what.to_owned(), format!("A provider of kind {} has the keys {}.", profile.kind, profile.keys.join(", ")))
+            wrong(what, &format!("A provider of kind {} has the keys {}.", profile.kind, profile.keys.join(", ")))
         })?;
         let endpoints = self.endpoints(profile, &issuer);
-        let tenants = match (&self.tenant, &self.allowed_tenants) {
-            (Some(tenant), allowed) if super::profile::is_of_many_tenants(tenant) => {
-                Some(allowed.clone().map_or(Tenants::Any, Tenants::These))
-            }
-            (_, Some(_)) => return Err(wrong("allowed_tenants is for tenant = \"organizations\"", "Leave it out.")),
-            _ => None,
+        let tenants = self.tenants()?;
+        let name_rule = name_rule(self.name_match, self.name_template)?;
+        let fixed = |claims: &[&str]| -> Result<Vec<_>, Wrong> {
+            claims.iter().map(|c| ClaimPath::parse(c).map_err(|e| wrong(&e, ""))).collect()
         };
-        let name_rule = match (self.name_match, self.name_template) {
-            (None, None) => None,
-            (pattern, template) => {
-                let pattern = pattern.map_or_else(|| Pattern::parse("(?s).*"), Ok).map_err(|e| wrong(&e, ""))?;
-                let template = template.unwrap_or_else(|| if pattern.is_grouped() { "$1" } else { "$0" }.into());
-                let template = Template::new(&template, &pattern).map_err(|e| {
-                    wrong(&format!("name_template: {e}"), "Write ${1} for what the first group of name_match matched.")
-                })?;
-                Some((pattern, template))
-            }
-        };
-        let fixed = |claims: &[&str]| claims.iter().map(|c| ClaimPath::parse(c)).collect::<Result<Vec<_>, _>>();
-        let fixed = |claims: &[&str]| fixed(claims).map_err(|e| wrong(&e, ""));
         let mut group_rules = self.group_rules;
         for (pattern, name) in profile.group_rules {
             group_rules.push(GroupRule::fixed(pattern, *name).map_err(|e| wrong(&e, ""))?);
@@ -259,6 +244,16 @@ impl OidcTable {
             leeway: self.leeway,
             qr: self.qr,
         })
+    }
+
+    fn tenants(&self) -> Result<Option<Tenants>, Wrong> {
+        match (&self.tenant, &self.allowed_tenants) {
+            (Some(tenant), allowed) if is_of_many_tenants(tenant) => {
+                Ok(Some(allowed.clone().map_or(Tenants::Any, Tenants::These)))
+            }
+            (_, Some(_)) => Err(wrong("allowed_tenants is for tenant = \"organizations\"", "Leave it out.")),
+            _ => Ok(None),
+        }
     }
 
     /// A key that another kind has would do nothing here.
@@ -308,6 +303,21 @@ impl OidcTable {
             device_authorization: self.device_authorization_endpoint.clone(),
             token: self.token_endpoint.clone(),
             userinfo: self.userinfo_endpoint.clone(),
+        }
+    }
+}
+
+/// What is made of a name; without a template the first group of the pattern, or all of it.
+fn name_rule(pattern: Option<Pattern>, template: Option<String>) -> Result<Option<(Pattern, Template)>, Wrong> {
+    if pattern.is_none() && template.is_none() {
+        return Ok(None);
+    }
+    let pattern = pattern.map_or_else(|| Pattern::parse("(?s).*"), Ok).map_err(|e| wrong(&e, ""))?;
+    let template = template.unwrap_or_else(|| if pattern.is_grouped() { "$1" } else { "$0" }.into());
+    match Template::new(&template, &pattern) {
+        Ok(template) => Ok(Some((pattern, template))),
+        Err(e) => {
+            Err(wrong(&format!("name_template: {e}"), "Write ${1} for what the first group of name_match matched."))
         }
     }
 }

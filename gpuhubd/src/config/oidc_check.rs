@@ -101,6 +101,13 @@ impl OidcConfig {
         if self.name_claims.is_empty() {
             return Err(wrong("name_claim is empty", "Name the claim that is the login name."));
         }
+        let unverifiable = |c: &&ClaimPath| !is_email(c) && matches!(c.innermost(), "email" | "mail");
+        if let Some(claim) = self.name_claims.iter().find(unverifiable) {
+            return Err((
+                format!("name_claim {claim} is an address of which nothing says whether it is verified"),
+                "Only \"email\" does, with email_verified beside it.".into(),
+            ));
+        }
         if self.name_claims.iter().any(is_email) && self.mail_domains().next().is_none() {
             return Err(wrong(
                 "name_claim = \"email\" makes one alice of everybody called so, in whatever domain",
@@ -316,6 +323,8 @@ mod tests {
             "name_claim = \"email\"",
             "name_claim = [\"preferred_username\", \"email\"]",
             "name_claim = \"a..b\"",
+            "name_claim = \"mail\"\nstrip_domains = [\"example.org\"]",
+            "name_claim = [\"preferred_username\", \"account.email\"]\nstrip_domains = [\"example.org\"]",
             "name_template = \"everybody\"",
             "name_template = \"$1\"",
             "name_match = '([a-z]+'",

@@ -24,10 +24,11 @@ const MAX_SUBJECT: usize = 255;
 /// Whether userinfo should be asked for what the ID token leaves out.
 pub fn lacks(config: &OidcConfig, claims: &Claims) -> bool {
     let absent = |claim: &ClaimPath| claim.get(claims).is_none();
-    config.name_claims.first().is_some_and(absent)
+    let lacks = config.name_claims.first().is_some_and(absent)
         || config.groups_claims.iter().any(absent)
         || [&config.uid_claim, &config.gid_claim].into_iter().flatten().any(absent)
-        || (needs_email(config) && EMAIL.iter().any(|name| claims.get(*name).is_none_or(Value::is_null)))
+        || (needs_email(config) && EMAIL.iter().any(|name| claims.get(*name).is_none_or(Value::is_null)));
+    lacks && config.profile.has_userinfo
 }
 
 /// Whether an address decides anything.

@@ -36,8 +36,7 @@ impl OidcProvider {
             Denied::because(Reason::NoIdToken, "the answer has no id_token: if this is no OpenID Connect, it is oauth2")
         })?;
         let mut claims = self.verify(metadata, token).await?;
-        let access = tokens.access_token.as_ref().filter(|_| self.config.profile.has_userinfo);
-        if let Some(access) = access.filter(|_| claims::lacks(&self.config, &claims)) {
+        if let Some(access) = tokens.access_token.as_ref().filter(|_| claims::lacks(&self.config, &claims)) {
             if let Some(userinfo) = self.userinfo(metadata, access).await? {
                 // OpenID Connect Core §5.3.2: "the sub Claim in the UserInfo Response MUST be verified to exactly match".
                 if userinfo.get("sub") != claims.get("sub") {
@@ -51,7 +50,7 @@ impl OidcProvider {
 
     /// Verifies an ID token; where its key is unknown, once more with the keys fetched anew
     /// (OpenID Connect Core §10.1.1: keys are rotated).
-    async fn verify(&self, metadata: &Metadata, token: &Opaque) -> Result<Claims, Denied> {
+    pub(super) async fn verify(&self, metadata: &Metadata, token: &Opaque) -> Result<Claims, Denied> {
         let keys = self.documents.keys(metadata).await?;
         match self.rules.verify(&keys, token, SystemTime::now()) {
             Err(Bad::UnknownKey) => match self.documents.newer_keys(metadata, &keys).await {
