@@ -19,7 +19,7 @@ deb := target/deb/gpuhub_$(version)_$(arch).deb
 
 programs := $(addprefix $(release)/,gpuhubd gpuhub gpuhub-entrypoint)
 modules := $(addprefix $(release)/,libpam_gpuhub.so libnss_gpuhub.so)
-package_sources := Cargo.toml Cargo.lock gpuhubd/src/registry/schema-1.sql $(shell find packaging conf docs/man docs/pam-stack.md -type f)
+package_sources := Cargo.toml Cargo.lock gpuhubd/src/registry/schema-1.sql $(shell find packaging conf docs/man docs/pam-stack.md docs/providers -type f)
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16

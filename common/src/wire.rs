@@ -559,7 +559,7 @@ pub struct Status {
 pub struct ProviderStatus {
     /// Its name in the configuration.
     pub name: String,
-    /// `builtin`, `ldap`, `oidc`.
+    /// `builtin`, `ldap`, or the kind of a provider with the device grant: `oidc`, `github` …
     pub kind: String,
     /// What is wrong, if anything.
     #[serde(default)]

@@ -389,22 +389,25 @@ fn sshd_is_not_everywhere() {
     assert_eq!(t.findings(), []);
 }
 
+/// Whichever kind of provider shows device codes.
 #[test]
 fn sshd_grace() {
-    let oidc = || {
-        let mut status = status();
-        status.providers.push(ProviderStatus { name: "sso".into(), kind: "oidc".into(), problem: None });
-        Ok(status)
-    };
-    let t = Tree::new();
-    t.broker(oidc());
-    let found = t.findings_as_it_is();
-    assert!(found.len() == 1 && found[0].0 == "sshd-grace" && !found[0].1, "{found:?}");
-    assert!(found[0].2.contains("gives a person 120 seconds"), "{found:?}");
-    let t = Tree::new();
-    t.write("etc/ssh/sshd_config.d/60-grace.conf", "LoginGraceTime 10m\n");
-    t.broker(oidc());
-    assert_eq!(t.findings_as_it_is(), []);
+    for kind in ["oidc", "github"] {
+        let with_codes = || {
+            let mut status = status();
+            status.providers.push(ProviderStatus { name: "sso".into(), kind: kind.into(), problem: None });
+            Ok(status)
+        };
+        let t = Tree::new();
+        t.broker(with_codes());
+        let found = t.findings_as_it_is();
+        assert!(found.len() == 1 && found[0].0 == "sshd-grace" && !found[0].1, "{found:?}");
+        assert!(found[0].2.contains("gives a person 120 seconds"), "{found:?}");
+        let t = Tree::new();
+        t.write("etc/ssh/sshd_config.d/60-grace.conf", "LoginGraceTime 10m\n");
+        t.broker(with_codes());
+        assert_eq!(t.findings_as_it_is(), []);
+    }
 }
 
 #[test]

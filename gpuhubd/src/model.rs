@@ -234,6 +234,8 @@ pub enum Reason {
     NameTaken,
     /// A token that does not verify: signature, algorithm, issuer.
     BadToken,
+    /// No ID token came where one is the proof: the provider speaks OAuth 2.0 alone.
+    NoIdToken,
     /// A token for somebody else's client.
     WrongAudience,
     /// A token past its time, or from the future.
@@ -256,7 +258,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason once.
-    pub const ALL: [Reason; 33] = [
+    pub const ALL: [Reason; 34] = [
         Reason::WrongPassword,
         Reason::EmptyPassword,
         Reason::UnknownUser,
@@ -281,6 +283,7 @@ impl Reason {
         Reason::WrongSubject,
         Reason::NameTaken,
         Reason::BadToken,
+        Reason::NoIdToken,
         Reason::WrongAudience,
         Reason::TokenExpired,
         Reason::EntryChanged,
@@ -324,6 +327,7 @@ impl Reason {
             Reason::WrongSubject => "wrong-subject",
             Reason::NameTaken => "name-taken",
             Reason::BadToken => "bad-token",
+            Reason::NoIdToken => "no-id-token",
             Reason::WrongAudience => "wrong-audience",
             Reason::TokenExpired => "token-expired",
             Reason::EntryChanged => "entry-changed",
@@ -360,6 +364,7 @@ impl Reason {
             | Reason::DeniedByUser
             | Reason::WrongSubject
             | Reason::BadToken
+            | Reason::NoIdToken
             | Reason::WrongAudience
             | Reason::TokenExpired
             | Reason::EntryChanged
@@ -399,7 +404,7 @@ impl Reason {
             Reason::DeniedByUser => Some("The sign-in was denied."),
             Reason::WrongSubject => Some("You signed in as somebody else than the account asked for."),
             Reason::NameTaken => Some("This name belongs to another person. Ask your administrator."),
-            Reason::BadToken | Reason::WrongAudience | Reason::TokenExpired => {
+            Reason::BadToken | Reason::NoIdToken | Reason::WrongAudience | Reason::TokenExpired => {
                 Some("The provider's answer could not be verified. Ask your administrator.")
             }
             Reason::EntryChanged => Some("Your account has just been set up. Please sign in again."),

@@ -12,6 +12,7 @@ from harness.ad import ActiveDirectory  # noqa: E402
 from harness.box import Box  # noqa: E402
 from harness.ca import Authority  # noqa: E402
 from harness.container import Podman  # noqa: E402
+from harness.dot import DjangoProvider  # noqa: E402
 from harness.ds import DirectoryServer  # noqa: E402
 from harness.hub import Hub  # noqa: E402
 from harness.lan import Lan  # noqa: E402
@@ -89,6 +90,12 @@ def oidc(oidc_session):
     oidc_session.set_accounts(before)
     if not oidc_session.box.pids("node"):
         oidc_session.start()
+
+
+@pytest.fixture(scope="session")
+def dot(lan, ca):
+    """The second provider; nothing changes its accounts."""
+    return DjangoProvider(lan, ca)
 
 
 @pytest.fixture

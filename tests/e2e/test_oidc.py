@@ -218,6 +218,48 @@ def test_groups_follow_the_provider(box, oidc):
     assert "gpu-users" in groups and not {"vision", "sudo", "docker", "root"} & set(groups)
 
 
+def test_a_token_with_ten_thousand_groups(box, oidc):
+    accounts = dict(oidc.accounts)
+    accounts["dave"] = {**accounts["dave"], "groups": [f"group-{n:05}" for n in range(10_000)]}
+    oidc.set_accounts(accounts)
+    session = log_in(box, oidc, "dave", "echo count=$(id -G | wc -w)")
+    assert session.status == 0 and "count=10001" in session.transcript, session
+    assert box.out(["getent", "group", "group-09999"]).endswith(":dave")
+    # And none of them once the provider says so.
+    accounts["dave"] = {**accounts["dave"], "groups": ["gpu-users"]}
+    oidc.set_accounts(accounts)
+    assert "count=2" in log_in(box, oidc, "dave", "echo count=$(id -G | wc -w)").transcript
+
+
+def test_groups_and_roles_by_rule_and_a_local_group_by_explicit_rule(make_gpubox, oidc):
+    box = make_gpubox(OIDC + """groups_claim = ["groups", "realm_access.roles"]
+group_rules = [
+  { claim = "realm_access.roles", match = "gpu-(.*)", name = "role-$1" },
+  { claim = "realm_access.roles", match = ".*" },
+  { match = "lab/(.*)", name = "lab.$1" },
+]
+[[local_group]]
+name = "video"
+groups = ["role-user"]
+""", up=False)
+    video = box.out(["getent", "group", "video"]).split(":")[2]
+    box.write_file("/etc/gpuhub/extra-gids", f"{video}\n")
+    box.up()
+    roles = {"roles": ["gpu-user", "offline_access", "video"]}
+    accounts = dict(oidc.accounts)
+    accounts["dave"] = {**accounts["dave"], "groups": ["lab/vision", "render", "sudo"], "realm_access": roles}
+    oidc.set_accounts(accounts)
+    session = log_in(box, oidc, "dave", "echo groups=$(id -Gn)")
+    groups = set(re.search(r"groups=(.*)", session.transcript)[1].split())
+    # `render` is the box's own, and `video` is joined by the rule alone.
+    assert groups == {"dave", "lab.vision", "role-user", "video"}, session
+    assert box.out(["getent", "group", "role-user"]).endswith(":dave")
+    accounts["dave"] = {**accounts["dave"], "realm_access": {"roles": ["video"]}}
+    oidc.set_accounts(accounts)
+    session = log_in(box, oidc, "dave", "echo groups=$(id -Gn)")
+    assert set(re.search(r"groups=(.*)", session.transcript)[1].split()) == {"dave", "lab.vision"}, session
+
+
 def test_no_code_where_nobody_waits(box, oidc):
     assert log_in(box, oidc, "dave").accepted
     asked = oidc.log().count("device_authorization")

@@ -22,7 +22,7 @@ REFUSED = {
     "redirect": {"backend-unavailable", "bad-token"},
     "garbage": {"backend-unavailable", "bad-token"},
     "huge": {"backend-unavailable", "bad-token"},
-    "no-id-token": {"bad-token"},
+    "no-id-token": {"no-id-token"},
     "wrong-signature": {"bad-token"},
     "unknown-key": {"bad-token"},
     "wrong-audience": {"wrong-audience"},

@@ -26,6 +26,7 @@ HOSTS = {
     "faulty.test": "127.0.0.4",
     "ad.test": "127.0.0.5",
     "ds.test": "127.0.0.6",
+    "dot.test": "127.0.0.7",
 }
 
 # Before a command: it is killed when the thread that started it ends (the main thread, for a test).

@@ -155,8 +155,10 @@ class _Forms(html.parser.HTMLParser):
 
 
 def submit(session: requests.Session, page: requests.Response, fields: dict[str, str],
-           button: str | None = None) -> requests.Response:
-    """Fills in the page's first form and sends it, as a browser does: hidden fields go along."""
+           button: str | tuple[str, str] | None = None) -> requests.Response:
+    """Fills in the page's first form and sends it, as a browser does: hidden fields go along.
+
+    `button` is the name of one, or name and value where several have the name."""
     forms = _Forms(page.text).forms
     if not forms:
         raise AssertionError(f"no form on the page {page.url}: {text_of(page)}")
@@ -165,7 +167,9 @@ def submit(session: requests.Session, page: requests.Response, fields: dict[str,
     if unknown:
         raise AssertionError(f"the form on {page.url} has no field {unknown}: it has {set(form['fields'])}")
     sent = {**form["fields"], **fields}
-    if button:
+    if isinstance(button, tuple):
+        sent[button[0]] = button[1]
+    elif button:
         sent[button] = form["buttons"][button]
     target = urllib.parse.urljoin(page.url, form["action"] or "")
     return session.request(form["method"], target, data=sent, timeout=20, headers={"Referer": page.url})

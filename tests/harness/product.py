@@ -40,6 +40,20 @@ allowed_domains = ["example.org"]
 
 FAULTY = OIDC.replace("https://sso.test:4400", "https://faulty.test:4500")
 
+# Its RFC 8414 metadata names neither the device endpoint nor userinfo.
+OAUTH2 = f"""
+[[provider]]
+name = "second"
+kind = "oauth2"
+issuer = "https://dot.test:4600/o"
+device_authorization_endpoint = "https://dot.test:4600/o/device-authorization/"
+userinfo_endpoint = "https://dot.test:4600/o/userinfo/"
+client_id = "gpuhub"
+scopes = ["openid", "profile", "email"]
+ca_file = "{CA}"
+allowed_domains = ["example.org"]
+"""
+
 
 def package() -> pathlib.Path:
     """The .deb under test: $GPUHUB_DEB, or what `make deb` made; if there are two, the newer."""

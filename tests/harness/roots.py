@@ -4,6 +4,7 @@
     box       base + sshd, rsyslog, sudo, cron: a container image such as people make, without gpuhub
     hub       box + JupyterHub, its notebook server and its proxy
     servers   base + slapd, and the OpenID provider
+    django    base + Django OAuth Toolkit, the second provider
     ad        base + Samba, with the domain ad.test and its people
     ds        base + 389 Directory Server
     peers     box + nslcd and sssd, beside which gpuhub is put; python, to ask as programs do
@@ -111,6 +112,7 @@ OIDC = _npm_layer("oidc", "opt/oidc")
 
 _VENV = FIXTURES / "venv" / "requirements.txt"
 _HUB = FIXTURES / "hub" / "requirements.txt"
+_DJANGO = FIXTURES / "django" / "requirements.txt"
 
 
 def _build_venv(work: pathlib.Path) -> pathlib.Path:
@@ -137,9 +139,12 @@ def venv_python() -> pathlib.Path:
     return python
 
 
-def _fetch_hub(directory: pathlib.Path) -> None:
-    run_logged([str(venv_python()), "-m", "pip", "download", "-q", "-d", str(directory), "-r", str(_HUB)],
-               cache() / "logs" / "hub-fetch.log")
+def _fetch(name: str, requirements: pathlib.Path):
+    def fetch(directory: pathlib.Path) -> None:
+        run_logged([str(venv_python()), "-m", "pip", "download", "-q", "-d", str(directory), "-r", str(requirements)],
+                   cache() / "logs" / f"{name}-fetch.log")
+
+    return fetch
 
 
 # The venv lies in /opt, where its users may read it: the notebook servers run as them.
@@ -147,7 +152,12 @@ HUB = chroot_layer("hub", [BOX, CHP], _INSTALL + """python3 python3-venv
 python3 -m venv /opt/jhub
 /opt/jhub/bin/pip install -q --no-index --find-links /run/build -r /run/build/requirements.txt
 chmod -R go+rX /opt
-""", files={"requirements.txt": _HUB}, fetch=_fetch_hub)
+""", files={"requirements.txt": _HUB}, fetch=_fetch("hub", _HUB))
+
+DJANGO = chroot_layer("django", [BASE], _INSTALL + """python3 python3-venv procps
+python3 -m venv /opt/django
+/opt/django/bin/pip install -q --no-index --find-links /run/build -r /run/build/requirements.txt
+""", files={"requirements.txt": _DJANGO}, fetch=_fetch("django", _DJANGO))
 
 # slapd's own first database is not ours: the harness brings its configuration.
 SERVERS = chroot_layer("servers", [BASE, OIDC], _INSTALL + "slapd ldap-utils openssl procps\nrm -rf /var/lib/ldap/*\n")
@@ -196,4 +206,4 @@ useradd --system --user-group --home-dir /var/lib/dirsrv --shell /usr/sbin/nolog
 rm -f /var/cache/apt/*.bin
 """)
 
-ALL = (BASE, BOX, VENV, NODE, CHP, OIDC, HUB, SERVERS, AD, DS, PEERS)
+ALL = (BASE, BOX, VENV, NODE, CHP, OIDC, HUB, SERVERS, DJANGO, AD, DS, PEERS)

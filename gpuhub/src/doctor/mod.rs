@@ -63,7 +63,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
 
 fn examine(tree: &Tree, socket: Option<&str>) -> Vec<Part> {
     let (answers, status) = broker::answers(tree, socket);
-    let device_codes = status.is_some_and(|s| s.providers.iter().any(|p| p.kind == "oidc"));
+    let device_codes = status.is_some_and(|s| s.providers.iter().any(|p| p.kind != "builtin" && p.kind != "ldap"));
     let mut parts = vec![answers, nss::switch(tree), nss::library(tree), pam::stacks(tree)];
     parts.extend(sshd::server(tree, device_codes));
     parts.push(broker::check(tree));

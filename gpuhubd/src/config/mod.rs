@@ -4,28 +4,36 @@
 //! while it is still root.
 
 mod access;
+mod claims;
 mod ldap;
 mod local_groups;
+mod oidc;
+mod oidc_check;
 mod passcode;
 mod people;
+mod profile;
 mod providers;
 mod values;
 
 pub use access::{Access, AccessRules};
+pub use claims::{ClaimPath, GroupRule, Pattern, Template};
 pub use ldap::{
     AccessAttribute, LdapAttributes, LdapConfig, LdapIds, LdapMembers, LdapSchema, LdapSync, OneOrMore, SrvScheme,
     fill_in,
 };
 pub use local_groups::LocalGroup;
+pub use oidc::{Endpoints, OidcConfig, Organization, Qr, Tenants};
+pub use oidc_check::is_email;
 pub use passcode::Passcode;
 pub use people::{Audit, Builtin, DeclaredGroup, DeclaredUser, Ids, People, ServiceMode, Services};
-pub use providers::{OidcConfig, ProviderConfig, Qr};
+pub use profile::{PROFILES, Profile, Proof, is_guid};
+pub use providers::ProviderConfig;
 pub use values::{ConfigError, DurationText, SecretFile};
 
 use serde::Deserialize;
 use std::path::Path;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue, ValueDeserializer};
+use toml::de::{DeTable, DeValue};
 
 /// The whole configuration, checked.
 #[derive(Debug, Default)]
@@ -156,19 +164,7 @@ impl Config {
                     ));
                 }
             };
-            let rest = ValueDeserializer::from(Spanned::new(span.clone(), DeValue::Table(table)));
-            let provider = match kind.as_str() {
-                "ldap" => ProviderConfig::Ldap(Box::new(LdapConfig::deserialize(rest).map_err(|e| source.toml(&e))?)),
-                "oidc" => ProviderConfig::Oidc(Box::new(OidcConfig::deserialize(rest).map_err(|e| source.toml(&e))?)),
-                other => {
-                    return Err(source.at(
-                        &span,
-                        &format!("unknown kind of provider `{}`", other.escape_default()),
-                        "The kinds are \"ldap\" and \"oidc\".",
-                    ));
-                }
-            };
-            provider.check(source, &span)?;
+            let provider = ProviderConfig::parse(&kind, table, source, &span)?;
             if providers.iter().any(|p| p.name() == provider.name()) || provider.name() == "builtin" {
                 return Err(source.at(
                     &span,

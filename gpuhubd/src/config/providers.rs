@@ -1,17 +1,21 @@
 //! `[[provider]]`: directories and identity providers.
 
 use super::ldap::LdapConfig;
-use super::values::{ConfigError, DurationText, SecretFile, Source};
+use super::oidc::{OidcConfig, OidcTable};
+use super::profile::{self, PROFILES};
+use super::values::{ConfigError, DurationText, Source};
 use serde::Deserialize;
 use std::ops::Range;
 use std::time::Duration;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 /// One provider.
 #[derive(Debug)]
 pub enum ProviderConfig {
     /// `kind = "ldap"`
     Ldap(Box<LdapConfig>),
-    /// `kind = "oidc"`
+    /// `kind = "oidc"`, and its profiles
     Oidc(Box<OidcConfig>),
 }
 
@@ -24,157 +28,34 @@ impl ProviderConfig {
         }
     }
 
-    pub(super) fn check(&self, source: &Source<'_>, span: &Range<usize>) -> Result<(), ConfigError> {
-        match self {
-            ProviderConfig::Ldap(c) => c.check(source, span),
-            ProviderConfig::Oidc(c) => c.check(source, span),
+    /// Reads and checks the table of a provider of that kind.
+    pub(super) fn parse(
+        kind: &str,
+        table: DeTable<'_>,
+        source: &Source<'_>,
+        span: &Range<usize>,
+    ) -> Result<Self, ConfigError> {
+        let rest = ValueDeserializer::from(Spanned::new(span.clone(), DeValue::Table(table)));
+        if kind == "ldap" {
+            let config = LdapConfig::deserialize(rest).map_err(|e| source.toml(&e))?;
+            config.check(source, span)?;
+            return Ok(ProviderConfig::Ldap(Box::new(config)));
         }
+        let Some(profile) = profile::of_kind(kind) else {
+            let kinds: Vec<_> = PROFILES.iter().map(|p| format!("\"{}\"", p.kind)).collect();
+            return Err(source.at(
+                span,
+                &format!("unknown kind of provider `{}`", kind.escape_default()),
+                &format!("The kinds are \"ldap\", {}.", kinds.join(", ")),
+            ));
+        };
+        let table = OidcTable::deserialize(rest).map_err(|e| source.toml(&e))?;
+        Ok(ProviderConfig::Oidc(Box::new(OidcConfig::new(profile, table, source, span)?)))
     }
 }
 
 pub(super) const fn seconds(n: u64) -> DurationText {
     DurationText(Duration::from_secs(n))
-}
-
-fn ten() -> DurationText {
-    seconds(10)
-}
-/// An OpenID Connect provider with the device grant (RFC 8628).
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OidcConfig {
-    /// Name in the audit log.
-    pub name: String,
-    /// Issuer identifier, exactly as in the tokens.
-    pub issuer: String,
-    /// The client.
-    pub client_id: String,
-    /// Its secret; absent: a public client.
-    pub client_secret_file: Option<SecretFile>,
-    /// PEM file added to the system's CA store.
-    pub ca_file: Option<String>,
-    /// Asked for; `openid` is always among them.
-    #[serde(default = "scopes")]
-    pub scopes: Vec<String>,
-    /// The claim that is the login name. `email` has its domain stripped.
-    #[serde(default = "preferred_username")]
-    pub name_claim: String,
-    /// The claim that lists groups; absent in the token: no groups.
-    #[serde(default = "groups")]
-    pub groups_claim: String,
-    /// The claim that is her uid, a number; absent: computed from her name.
-    pub uid_claim: Option<String>,
-    /// The claim that is the gid of her primary group, a number.
-    pub gid_claim: Option<String>,
-    /// Regular expression that a new person's whole name must match.
-    #[serde(default = "name_pattern")]
-    pub name_pattern: String,
-    /// Verified e-mail must be in one of these domains.
-    #[serde(default)]
-    pub allowed_domains: Vec<String>,
-    /// Membership of one of these is required.
-    #[serde(default)]
-    pub required_groups: Vec<String>,
-    /// Whoever the provider knows may log in.
-    #[serde(default)]
-    pub allow_anyone: bool,
-    /// Accepted signature algorithms of ID tokens; never `none`, never symmetric.
-    #[serde(default = "signing_algs")]
-    pub signing_algs: Vec<String>,
-    /// For each request.
-    #[serde(default = "ten")]
-    pub timeout: DurationText,
-    /// Clock difference tolerated.
-    #[serde(default = "one_minute")]
-    pub leeway: DurationText,
-    /// How the code is drawn.
-    #[serde(default)]
-    pub qr: Qr,
-    /// Who has a passcode gives it before a code is requested.
-    #[serde(default)]
-    pub ask_passcode_first: bool,
-    /// Where no code can be shown, an ID token counts as a password.
-    #[serde(default)]
-    pub id_token_as_password: bool,
-    /// One that was issued no longer ago than this.
-    #[serde(default = "five_minutes")]
-    pub id_token_max_age: DurationText,
-}
-
-/// See [`OidcConfig::qr`]. sshd knows no terminal type or locale before login, so this is by
-/// configuration, not by guess.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Qr {
-    /// Half blocks.
-    #[default]
-    Unicode,
-    /// `##` and spaces.
-    Ascii,
-    /// None.
-    Off,
-}
-
-fn scopes() -> Vec<String> {
-    ["openid", "profile", "email"].map(String::from).to_vec()
-}
-fn preferred_username() -> String {
-    "preferred_username".into()
-}
-fn groups() -> String {
-    "groups".into()
-}
-fn name_pattern() -> String {
-    "[a-z][a-z0-9_-]{0,30}".into()
-}
-fn signing_algs() -> Vec<String> {
-    ["RS256", "ES256", "PS256", "EdDSA"].map(String::from).to_vec()
-}
-fn one_minute() -> DurationText {
-    seconds(60)
-}
-fn five_minutes() -> DurationText {
-    seconds(300)
-}
-
-/// What may sign an ID token here.
-const ASYMMETRIC: &[&str] = &["RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "PS384", "PS512", "EdDSA"];
-
-impl OidcConfig {
-    fn check(&self, source: &Source<'_>, span: &Range<usize>) -> Result<(), ConfigError> {
-        let bad = |what: &str, remedy: &str| Err(source.at(span, &format!("provider {}: {what}", self.name), remedy));
-        if !self.issuer.starts_with("https://") {
-            return bad(
-                "the issuer is not https://",
-                "Tokens travel on this connection; give the provider's https issuer.",
-            );
-        }
-        if self.client_id.is_empty() {
-            return bad("client_id is empty", "Give the client's id; it is the audience that tokens must name.");
-        }
-        if !self.allow_anyone && self.allowed_domains.is_empty() && self.required_groups.is_empty() {
-            return bad(
-                "anyone whom the provider knows could log in",
-                "Write allowed_domains, required_groups, or allow_anyone = true.",
-            );
-        }
-        if self.name_claim == "email" && self.allowed_domains.is_empty() {
-            return bad(
-                "name_claim = \"email\" makes one alice of everybody called so, in whatever domain",
-                "Write allowed_domains: only their addresses name people.",
-            );
-        }
-        if self.signing_algs.is_empty() || self.signing_algs.iter().any(|a| !ASYMMETRIC.contains(&a.as_str())) {
-            return bad(
-                "signing_algs has an algorithm that is not accepted",
-                &format!("Choose from {}.", ASYMMETRIC.join(", ")),
-            );
-        }
-        if regex::Regex::new(&self.name_pattern).is_err() {
-            return bad("name_pattern is not a regular expression", "See the syntax of the Rust crate regex.");
-        }
-        check_ca(self.ca_file.as_deref()).or_else(|what| bad(&what, "Give a PEM file that the broker can read."))
-    }
 }
 
 pub(super) fn check_ca(ca_file: Option<&str>) -> Result<(), String> {

@@ -105,7 +105,7 @@ pub trait Provider: Send + Sync {
     /// Its name in the configuration, and in the audit log.
     fn name(&self) -> &str;
 
-    /// `builtin`, `ldap`, `oidc`.
+    /// `builtin`, `ldap`, or the kind of a provider with the device grant: `oidc`, `github` …
     fn kind(&self) -> &'static str;
 
     /// The issuer in the keys of its people. A provider that is now another one under the old name

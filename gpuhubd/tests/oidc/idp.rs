@@ -28,6 +28,8 @@ pub enum Poll {
         chunked: bool,
     },
     Raw(u16, String, &'static str),
+    /// A body that is no JSON, with its type.
+    Text(u16, &'static str, String),
     Hang,
     HangUp,
 }
@@ -52,7 +54,12 @@ pub enum Signer {
     Broken,
 }
 
+/// What a path answers that no OpenID provider has.
+pub type Route = Box<dyn Fn(&Seen) -> Poll + Send>;
+
 pub struct Script {
+    /// By path, without the query. They come before all others.
+    pub routes: HashMap<String, Route>,
     pub metadata: Value,
     pub device: (u16, Value),
     pub polls: VecDeque<Poll>,
@@ -68,6 +75,8 @@ pub struct Script {
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub path: String,
+    pub query: String,
+    pub accept: String,
     pub authorization: String,
     pub agent: String,
     pub form: HashMap<String, String>,
@@ -89,6 +98,7 @@ impl Idp {
         let issuer = format!("https://127.0.0.1:{}", listener.local_addr().unwrap().port());
         let (ca_pem, acceptor) = tls();
         let script = Arc::new(Mutex::new(Script {
+            routes: HashMap::new(),
             metadata: json!({
                 "issuer": issuer,
                 "token_endpoint": format!("{issuer}/token"),
@@ -137,6 +147,10 @@ impl Idp {
         self.change(|s| s.polls = polls.into_iter().collect());
     }
 
+    pub fn route(&self, path: &str, answer: impl Fn(&Seen) -> Poll + Send + 'static) {
+        self.change(|s| drop(s.routes.insert(path.to_owned(), Box::new(answer))));
+    }
+
     /// Requests for `path`, in order.
     /// The ID token of such an answer, by itself.
     pub fn id_token(&self, answer: &Poll) -> String {
@@ -160,7 +174,9 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, script: &Mutex<Scri
         if let Some(time) = script.date {
             date = format!("Date: {time}\r\n");
         }
+        let route = script.routes.get(&seen.path).map(|route| route(&seen));
         match seen.path.as_str() {
+            _ if route.is_some() => route.unwrap(),
             "/.well-known/openid-configuration" => Poll::Json(200, script.metadata.clone()),
             "/jwks" => Poll::Json(200, json!({"keys": script.keys.iter().map(|k| keys.jwk(k)).collect::<Vec<_>>()})),
             "/device/auth" => Poll::Json(script.device.0, script.device.1.clone()),
@@ -173,7 +189,12 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, script: &Mutex<Scri
             _ => Poll::Json(404, json!({})),
         }
     };
+    let mut kind = "application/json";
     let (status, extra, body) = match answer {
+        Poll::Text(status, type_, body) => {
+            kind = type_;
+            (status, String::new(), body)
+        }
         Poll::Json(status, body) => (status, String::new(), body.to_string()),
         Poll::Raw(status, extra, body) => (status, extra, body.to_owned()),
         Poll::Token(token) => (200, String::new(), keys.answer(&token, issuer)),
@@ -189,7 +210,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, script: &Mutex<Scri
         Poll::Hang => return tokio::time::sleep(Duration::from_secs(600)).await,
         Poll::HangUp => return,
     };
-    let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Type: application/json\r\n{date}{extra}");
+    let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Type: {kind}\r\n{date}{extra}");
     let length = if extra.contains("chunked") { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
     // A client that has seen enough goes away.
     let _ = stream.write_all(format!("{head}{length}\r\n{body}").as_bytes()).await;
@@ -199,7 +220,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, script: &Mutex<Scri
 async fn read<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> Option<Seen> {
     let mut line = String::new();
     stream.read_line(&mut line).await.ok()?;
-    let path = line.split(' ').nth(1)?.to_owned();
+    let target = line.split(' ').nth(1)?.to_owned();
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let mut headers = HashMap::new();
     loop {
         line.clear();
@@ -213,7 +235,15 @@ async fn read<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> Option<Seen> {
     stream.read_exact(&mut body).await.ok()?;
     let form = String::from_utf8_lossy(&body).split('&').filter_map(|p| p.split_once('=')).map(pair).collect();
     let mut header = |name: &str| headers.remove(name).unwrap_or_default();
-    Some(Seen { path, authorization: header("authorization"), agent: header("user-agent"), form, at: Instant::now() })
+    Some(Seen {
+        path: path.to_owned(),
+        query: query.to_owned(),
+        accept: header("accept"),
+        authorization: header("authorization"),
+        agent: header("user-agent"),
+        form,
+        at: Instant::now(),
+    })
 }
 
 fn pair((name, value): (&str, &str)) -> (String, String) {

@@ -30,13 +30,17 @@ pub fn file(text: &str) -> String {
 
 /// The provider, from a configuration with these lines added.
 pub fn provider(idp: &Idp, lines: &str) -> OidcProvider {
+    let anyone = !lines.contains("allowed") && !lines.contains("required");
+    of_kind(idp, "oidc", &format!("issuer = \"{}\"\nallow_anyone = {anyone}\n{lines}", idp.issuer))
+}
+
+/// The same of another kind, whose host it is (`HOST`), with all its lines.
+pub fn of_kind(idp: &Idp, kind: &str, lines: &str) -> OidcProvider {
     let ca = file(&idp.ca_pem);
     let timeout = if lines.contains("timeout") { "" } else { "timeout = \"5s\"" };
-    let anyone = !lines.contains("allowed") && !lines.contains("required");
     let text = format!(
-        "[[provider]]\nname = \"sso\"\nkind = \"oidc\"\nissuer = \"{}\"\nclient_id = \"{CLIENT}\"\nca_file = \"{ca}\"\n\
-         {timeout}\nallow_anyone = {anyone}\n{lines}\n",
-        idp.issuer
+        "[[provider]]\nname = \"sso\"\nkind = \"{kind}\"\nclient_id = \"{CLIENT}\"\nca_file = \"{ca}\"\n{timeout}\n{}\n",
+        lines.replace("HOST", idp.issuer.trim_start_matches("https://"))
     );
     let ProviderConfig::Oidc(config) = Config::parse("test", &text).unwrap().providers.remove(0) else { panic!() };
     let provider = OidcProvider::new(config).unwrap();

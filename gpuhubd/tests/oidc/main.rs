@@ -3,8 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
 
+mod entra;
+mod github;
+mod google;
 mod idp;
 mod login;
+mod oauth2;
 
 use gpuhub_common::secret::Secret;
 use gpuhubd::model::{Method, Reason};
@@ -97,6 +101,16 @@ async fn userinfo_gives_what_the_token_leaves_out() {
     assert_eq!(refused.reason, Reason::BadToken);
     idp.change(|s| s.userinfo = None);
     assert_eq!(Login::of(&idp, lines).await.result.unwrap_err().reason, Reason::BackendUnavailable);
+}
+
+#[tokio::test]
+async fn a_token_with_ten_thousand_groups() {
+    let idp = Idp::start().await;
+    let groups: Vec<_> = (0..10_000).map(|n| format!("/projects/group-{n:05}")).collect();
+    idp.polls([token(json!({"groups": groups}))]);
+    let rules = "group_rules = [{ match = 'projects/(.*)', name = '$1' }]";
+    let person = Login::of(&idp, rules).await.result.unwrap();
+    assert_eq!((person.groups.len(), person.groups[9_999].name.as_str()), (10_000, "group-09999"));
 }
 
 #[tokio::test]
@@ -293,7 +307,7 @@ async fn answers_of_another_protocol() {
     all_refused(
         "",
         vec![
-            (Poll::Json(200, oauth), Reason::BadToken, "no id_token"),
+            (Poll::Json(200, oauth), Reason::NoIdToken, "no id_token"),
             (Poll::Raw(200, String::new(), "<html>Welcome to the hotel"), Reason::BackendUnavailable, "RFC 6749"),
             (Poll::Json(404, json!({})), Reason::BackendUnavailable, "404"),
             (error("invalid_client"), Reason::BackendUnavailable, "invalid_client"),

@@ -1,29 +1,59 @@
 //! What would stop a login at this provider, found by asking it.
 
-use super::documents::{self, Metadata, Missing};
+use super::documents::{self, Metadata, Missing, Place};
 use super::http::{Fault, Http};
 use super::shown;
-use crate::config::OidcConfig;
+use crate::config::{OidcConfig, Proof};
 use crate::finding::Finding;
 use chrono::{DateTime, Utc};
 
 /// Everything that is wrong, or a note that nothing is.
 pub async fn findings(config: &OidcConfig, http: &Http) -> Vec<Finding> {
-    let (metadata, answer) = match documents::discover(http, &config.issuer).await {
-        Ok(found) => found,
-        Err(missing) => return vec![missing_document(config, &missing, "its discovery document")],
+    let place = Place::of(config);
+    let (metadata, answer) = match Metadata::written(config) {
+        Some(metadata) => return written(config, http, &metadata).await,
+        None => match documents::discover(http, &place).await {
+            Ok(found) => found,
+            Err(missing) => return vec![missing_document(config, &missing, "its discovery document")],
+        },
     };
     let mut findings = Vec::new();
     findings.extend(no_device_grant(config, &metadata));
-    findings.extend(no_common_algorithm(config, &metadata));
-    findings.extend(clock(config, answer.date, Utc::now()));
-    if let Err(missing) = documents::fetch_keys(http, &metadata.jwks_uri).await {
-        findings.push(missing_document(config, &missing, "its keys"));
+    if config.profile.proof == Proof::IdToken {
+        findings.extend(no_common_algorithm(config, &metadata));
+        findings.extend(clock(config, answer.date, Utc::now()));
+        let keys = match &metadata.jwks_uri {
+            Some(url) => documents::fetch_keys(http, url).await.map(drop),
+            None => Err(Missing::Malformed("the discovery document does not say where")),
+        };
+        findings.extend(keys.err().map(|missing| missing_document(config, &missing, "its keys")));
+    } else {
+        findings.extend(no_userinfo(config, &metadata));
     }
     if findings.is_empty() {
         findings.push(Finding::note("oidc", format!("provider {}: {} answers", config.name, config.issuer)));
     }
     findings
+}
+
+/// Endpoints that are written: whether they are there at all, and under a certificate that is trusted. Without a token
+/// none of them says more.
+async fn written(config: &OidcConfig, http: &Http, metadata: &Metadata) -> Vec<Finding> {
+    let url = metadata.userinfo_endpoint.as_ref().unwrap_or(&config.issuer);
+    match http.get(url).await {
+        Err(fault) => vec![missing_document(config, &Missing::Fault(fault), "an answer")],
+        Ok(_) => vec![Finding::note("oidc", format!("provider {}: {url} answers", config.name))],
+    }
+}
+
+fn no_userinfo(config: &OidcConfig, metadata: &Metadata) -> Option<Finding> {
+    metadata.userinfo_endpoint.is_none().then(|| {
+        Finding::fatal(
+            "oauth2-no-userinfo",
+            format!("provider {}: the metadata of {} has no userinfo_endpoint", config.name, config.issuer),
+            "Write device_authorization_endpoint, token_endpoint and userinfo_endpoint in gpuhub.toml.",
+        )
+    })
 }
 
 fn missing_document(config: &OidcConfig, missing: &Missing, what: &str) -> Finding {

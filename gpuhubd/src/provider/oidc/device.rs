@@ -47,7 +47,11 @@ struct Response {
 /// Asks for a code. Not tried again: nobody has been shown anything yet.
 pub async fn request(http: &Http, endpoint: &str, who: &Credentials, scopes: &str) -> Result<Grant, Denied> {
     let unavailable = |what: String| Denied::because(Reason::BackendUnavailable, format!("device code: {what}"));
-    let answer = http.post(endpoint, who, &[("scope", scopes)]).await.map_err(|e| unavailable(e.to_string()))?;
+    let form: &[_] = if scopes.is_empty() { &[] } else { &[("scope", scopes)] };
+    // Where the secret is part of a form (Google), this one has none.
+    let public = who.in_form.then(|| Credentials { id: who.id.clone(), secret: None, in_form: true });
+    let answer =
+        http.post(endpoint, public.as_ref().unwrap_or(who), form).await.map_err(|e| unavailable(e.to_string()))?;
     if !answer.is_success() {
         let why = error_code(&answer.body).unwrap_or_else(|| answer.status_text());
         return Err(unavailable(format!("the provider answers with {why}")));

@@ -41,6 +41,8 @@ pub struct Credentials {
     pub id: String,
     /// Its secret; a public client has none.
     pub secret: Option<Opaque>,
+    /// The secret goes into the form, where the provider documents it so, and only to the token endpoint.
+    pub in_form: bool,
 }
 
 /// What came back, whatever its status.
@@ -49,6 +51,8 @@ pub struct Answer {
     pub status: u16,
     /// The provider's clock (RFC 9110 §6.6.1), for the doctor.
     pub date: Option<DateTime<Utc>>,
+    /// Where the rest of a list is (RFC 8288).
+    pub link: Option<String>,
     /// The body. Tokens come in it.
     pub body: Zeroizing<Vec<u8>>,
 }
@@ -89,16 +93,24 @@ impl Http {
 
     /// Fetches what an access token gives access to (RFC 6750 §2.1).
     pub async fn get_as(&self, url: &str, token: &Opaque) -> Result<Answer, Fault> {
-        let request = self.client.get(url).header(header::ACCEPT, "application/json");
+        self.get_with(url, token, &[("accept", "application/json")]).await
+    }
+
+    /// The same, with these headers.
+    pub async fn get_with(&self, url: &str, token: &Opaque, headers: &[(&str, &str)]) -> Result<Answer, Fault> {
+        let request = headers.iter().fold(self.client.get(url), |r, (name, value)| r.header(*name, *value));
         self.send(request.bearer_auth(token.expose())).await
     }
 
     /// Posts a form as the client: its secret by HTTP Basic, both halves form-encoded
-    /// (RFC 6749 §2.3.1); without a secret its id is part of the form.
+    /// (RFC 6749 §2.3.1), or in the form; without a secret its id is part of the form.
     pub async fn post(&self, url: &str, who: &Credentials, form: &[(&str, &str)]) -> Result<Answer, Fault> {
         let request = self.client.post(url).header(header::ACCEPT, "application/json");
         let request = match &who.secret {
             None => request.form(&[form, &[("client_id", &who.id)]].concat()),
+            Some(secret) if who.in_form => {
+                request.form(&[form, &[("client_id", &who.id), ("client_secret", secret.expose())]].concat())
+            }
             Some(secret) => {
                 let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
                 let secret = Zeroizing::new(encode(secret.expose()));
@@ -119,7 +131,8 @@ impl Http {
         }
         let date = response.headers().get(header::DATE).and_then(|d| d.to_str().ok());
         let date = date.and_then(|d| DateTime::parse_from_rfc2822(d).ok()).map(|d| d.with_timezone(&Utc));
-        Ok(Answer { status: response.status().as_u16(), date, body })
+        let link = response.headers().get(header::LINK).and_then(|l| l.to_str().ok()).map(String::from);
+        Ok(Answer { status: response.status().as_u16(), date, link, body })
     }
 
     fn fault(&self, error: &reqwest::Error) -> Fault {

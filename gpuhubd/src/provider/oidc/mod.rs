@@ -1,11 +1,14 @@
-//! OpenID Connect providers, by the device authorization grant (RFC 8628).
+//! OpenID Connect and OAuth 2.0 providers, by the device authorization grant (RFC 8628). Of which kind one is, and what
+//! that changes, is a table: `crate::config::PROFILES`.
 //!
 //! ```text
 //!   device.rs    a code for the person            POST device_authorization_endpoint
 //!   prompt.rs    box, source, URL, code, QR       one prompt, while …
 //!   poll.rs      … the broker asks for tokens     POST token_endpoint
-//!   token.rs     the ID token verifies, or not    keys by documents.rs
-//!   claims.rs    who that is; it must be who was asked for
+//!   identity.rs  what they say, by the proof of the provider's kind:
+//!     token.rs     the ID token verifies, or not    keys by documents.rs
+//!     github.rs    its API
+//!   claims.rs    who that is; it must be who was asked for: names.rs, groups.rs
 //! ```
 //!
 //! Nobody is known before a login: known people come from the broker's own bindings.
@@ -14,7 +17,11 @@ mod check;
 mod claims;
 mod device;
 mod documents;
+mod github;
+mod groups;
 mod http;
+mod identity;
+mod names;
 mod opaque;
 mod pending;
 mod poll;
@@ -23,26 +30,26 @@ mod qr;
 mod shared;
 mod shown;
 mod token;
+#[cfg(test)]
+mod trial;
 
 use super::{Authenticated, Origin, Provider, Which, Who};
-use crate::config::OidcConfig;
+use crate::config::{OidcConfig, Proof};
 use crate::dialog::Dialog;
 use crate::finding::Finding;
 use crate::model::{Denied, DirectoryGroup, Method, Person, Reason, Unavailable};
 use async_trait::async_trait;
 use device::Grant;
-use documents::{Documents, Metadata};
+use documents::Documents;
 use gpuhub_common::name::UserName;
 use gpuhub_common::secret::Secret;
 use http::{Credentials, Http};
 use opaque::Opaque;
 use pending::{Caps, Pending};
-use poll::Tokens;
-use regex::Regex;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-use token::{Bad, Claims, Rules};
+use std::time::Duration;
+use token::Rules;
 
 /// How long after its code has expired a login waits for an Enter: she may have approved in the last
 /// second. Then it is over, so that a prompt that nobody answers keeps no place for ever.
@@ -52,9 +59,7 @@ const LAST_CALL: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct OidcProvider {
     config: Box<OidcConfig>,
-    /// `name_pattern`, for the whole name.
-    pattern: Regex,
-    /// With `openid`, separated by spaces.
+    /// Separated by spaces; with ID tokens `openid` is among them.
     scopes: String,
     credentials: Credentials,
     rules: Rules,
@@ -73,57 +78,21 @@ impl OidcProvider {
         });
         let http = Arc::new(Http::new(&config)?);
         Ok(Self {
-            pattern: Regex::new(&format!(r"\A(?:{})\z", config.name_pattern))
-                .map_err(|e| format!("name_pattern: {e}"))?,
-            scopes: scopes(&config.scopes),
-            credentials: Credentials { id: config.client_id.clone(), secret: secret.transpose()? },
-            rules: Rules::new(&config.issuer, &config.client_id, &config.signing_algs, config.leeway.0)?,
-            documents: Documents::new(http.clone(), &config.issuer),
+            scopes: match config.profile.proof {
+                Proof::IdToken => scopes(&config.scopes),
+                Proof::Userinfo | Proof::GitHub => config.scopes.join(" "),
+            },
+            credentials: Credentials {
+                id: config.client_id.clone(),
+                secret: secret.transpose()?,
+                in_form: config.profile.secret_in_form,
+            },
+            rules: Rules::of(&config)?,
+            documents: Documents::new(http.clone(), &config),
             pending: Pending::new(Caps::default()),
             http,
             config,
         })
-    }
-
-    /// From the person's approval to who she is. Each step has the deadline of one request.
-    async fn identify(&self, metadata: &Metadata, tokens: &Tokens, name: &UserName) -> Result<Person, Denied> {
-        let mut claims = self.verify(metadata, &tokens.id_token).await?;
-        if claims::lacks(&self.config, &claims) {
-            if let Some(userinfo) = self.userinfo(metadata, tokens, &claims).await? {
-                claims::complete(&mut claims, userinfo);
-            }
-        }
-        claims::person(&self.config, &claims, name)
-    }
-
-    /// Verifies an ID token; where its key is unknown, once more with the keys fetched anew
-    /// (OpenID Connect Core §10.1.1: keys are rotated).
-    async fn verify(&self, metadata: &Metadata, token: &Opaque) -> Result<Claims, Denied> {
-        let keys = self.documents.keys(metadata).await?;
-        match self.rules.verify(&keys, token, SystemTime::now()) {
-            Err(Bad::UnknownKey) => match self.documents.newer_keys(metadata, &keys).await {
-                Some(newer) => Ok(self.rules.verify(&newer, token, SystemTime::now())?),
-                None => Err(Bad::UnknownKey.into()),
-            },
-            verified => Ok(verified?),
-        }
-    }
-
-    /// What userinfo says (OpenID Connect Core §5.3). A failure is one of the login: groups that
-    /// are missing would get past a rule that forbids one. `None`: the provider has no userinfo.
-    async fn userinfo(&self, metadata: &Metadata, tokens: &Tokens, of: &Claims) -> Result<Option<Claims>, Denied> {
-        let (Some(url), Some(token)) = (&metadata.userinfo_endpoint, &tokens.access_token) else { return Ok(None) };
-        let unavailable = |what: String| Denied::because(Reason::BackendUnavailable, format!("userinfo: {what}"));
-        let answer = self.http.get_as(url, token).await.map_err(|e| unavailable(e.to_string()))?;
-        if !answer.is_success() {
-            return Err(unavailable(format!("the provider answers with {}", answer.status_text())));
-        }
-        let claims: Claims = answer.json().ok_or_else(|| unavailable("not a JSON object".into()))?;
-        // §5.3.2: "the sub Claim in the UserInfo Response MUST be verified to exactly match".
-        if claims.get("sub") != of.get("sub") {
-            return Err(Denied::because(Reason::BadToken, "userinfo is about another sub"));
-        }
-        Ok(Some(claims))
     }
 
     /// Shows the code and waits for both the person's Enter and the end of the polling. What the
@@ -175,7 +144,7 @@ impl Provider for OidcProvider {
     }
 
     fn kind(&self) -> &'static str {
-        "oidc"
+        self.config.profile.kind
     }
 
     fn issuer(&self) -> &str {
@@ -195,7 +164,7 @@ impl Provider for OidcProvider {
     }
 
     fn may_become(&self, name: &UserName) -> bool {
-        self.pattern.is_match(name.as_str())
+        names::may_become(&self.config, name.as_str())
     }
 
     async fn device_login(
@@ -212,9 +181,13 @@ impl Provider for OidcProvider {
         let grant = device::request(&self.http, endpoint, &self.credentials, &self.scopes).await?;
         let outcome = async {
             // The keys are fetched while she is at her browser; if that fails, verifying tries again.
-            let keys = self.documents.keys(&metadata);
+            let keys = async {
+                if self.config.profile.proof == Proof::IdToken {
+                    let _ = self.documents.keys(&metadata).await;
+                }
+            };
             let tokens = poll::tokens(&self.http, &metadata.token_endpoint, &self.credentials, &grant);
-            let (_, tokens) = tokio::join!(keys, tokens);
+            let ((), tokens) = tokio::join!(keys, tokens);
             self.identify(&metadata, &tokens?, name).await
         };
         let person = self.converse(name, origin, dialog, &grant, outcome).await?;
@@ -226,20 +199,14 @@ impl Provider for OidcProvider {
     }
 
     fn takes_tokens(&self) -> bool {
-        self.config.id_token_as_password
+        self.config.id_token_as_password && self.config.profile.proof == Proof::IdToken
     }
 
     async fn verify_token(&self, name: &UserName, token: &Secret) -> Result<Authenticated, Denied> {
         let not_well_formed = || Denied::because(Reason::BadToken, "ID token: not a well-formed ID token");
         let token = Opaque::from(token.expose_str().ok_or_else(not_well_formed)?.to_owned());
-        let metadata = self.documents.metadata().await?;
-        let claims = self.verify(&metadata, &token).await?;
-        token::check_age(&claims, self.config.id_token_max_age.0 + self.config.leeway.0, SystemTime::now())?;
-        // Userinfo cannot be asked without an access token; groups that are missing would get past a rule that forbids one.
-        if claims::lacks(&self.config, &claims) {
-            return Err(Denied::because(Reason::BadToken, "ID token: it leaves out what userinfo would have to say"));
-        }
-        Ok(Authenticated::verified(claims::person(&self.config, &claims, name)?, Method::IdToken))
+        let person = self.identify_by_token(&token, name).await?;
+        Ok(Authenticated::verified(person, Method::IdToken))
     }
 
     async fn check(&self) -> Vec<Finding> {

@@ -30,8 +30,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(30);
 /// What the person's approval gave.
 #[derive(Debug)]
 pub struct Tokens {
-    /// Who she is.
-    pub id_token: Opaque,
+    /// Who she is, with OpenID Connect.
+    pub id_token: Option<Opaque>,
     /// For userinfo, if there is one.
     pub access_token: Option<Opaque>,
 }
@@ -41,8 +41,8 @@ pub struct Tokens {
 pub enum Heard {
     /// She has not decided yet.
     Pending,
-    /// Too fast.
-    SlowDown,
+    /// Too fast; perhaps with the interval that is wanted from now on.
+    SlowDown(Option<u64>),
     /// The provider is not well; it may be in a moment.
     Trouble(String),
     /// She approved.
@@ -105,9 +105,10 @@ impl Pace {
                 self.trouble = Some(what);
             }
             Heard::Pending => self.recovered(),
-            Heard::SlowDown => {
+            Heard::SlowDown(wanted) => {
                 self.recovered();
-                self.interval = self.interval.saturating_add(SLOW_DOWN);
+                let wanted = Duration::from_secs(wanted.unwrap_or_default());
+                self.interval = self.interval.saturating_add(SLOW_DOWN).max(wanted);
             }
         }
         self.wait(elapsed)
@@ -138,6 +139,7 @@ struct Body {
     error: Option<String>,
     id_token: Option<Opaque>,
     access_token: Option<Opaque>,
+    interval: Option<u64>,
 }
 
 /// Reads an answer of the token endpoint: §3.5, and RFC 6749 §5.1, §5.2.
@@ -146,25 +148,33 @@ pub fn hear(answer: &Answer) -> Heard {
     let error = error_code(&answer.body);
     match (answer.status, error.as_deref()) {
         (_, Some("authorization_pending")) => Heard::Pending,
-        (_, Some("slow_down")) => Heard::SlowDown,
-        (_, Some("access_denied")) => Heard::Refused(Reason::DeniedByUser.into()),
-        (_, Some("expired_token")) => Heard::Refused(Denied::because(Reason::CodeExpired, "expired_token")),
+        // GitHub says what the interval is then.
+        (_, Some("slow_down")) => Heard::SlowDown(body.and_then(|b| b.interval)),
+        // The second is Entra's word for it.
+        (_, Some("access_denied" | "authorization_declined")) => Heard::Refused(Reason::DeniedByUser.into()),
+        // The second is GitHub's.
+        (_, Some(expired @ ("expired_token" | "token_expired"))) => {
+            Heard::Refused(Denied::because(Reason::CodeExpired, expired))
+        }
         // RFC 6585 §4 is slow_down in HTTP's words.
-        (429, _) => Heard::SlowDown,
+        (429, _) => Heard::SlowDown(None),
         (408 | 500..600, _) | (_, Some("server_error" | "temporarily_unavailable")) => {
             Heard::Trouble(error.unwrap_or_else(|| answer.status_text()))
         }
-        // The code is not one of theirs (any more).
-        (_, Some("invalid_grant")) => Heard::Refused(Denied::because(Reason::BadToken, "invalid_grant")),
+        // The code is not one of theirs (any more); the second is Entra's word for it, the third GitHub's.
+        (_, Some(unknown @ ("invalid_grant" | "bad_verification_code" | "incorrect_device_code"))) => {
+            Heard::Refused(Denied::because(Reason::BadToken, unknown))
+        }
         (_, Some(other)) => Heard::Refused(unavailable(other)),
         (200..300, None) => match body {
-            Some(Body { id_token: Some(id_token), access_token, error: None }) if !id_token.is_empty() => {
-                Heard::Tokens(Tokens { id_token, access_token: access_token.filter(|t| !t.is_empty()) })
+            Some(Body { id_token, access_token, error: None, .. }) => {
+                let [id_token, access_token] = [id_token, access_token].map(|t| t.filter(|t| !t.is_empty()));
+                match (&id_token, &access_token) {
+                    (None, None) => Heard::Refused(Denied::because(Reason::BadToken, "the answer has no token")),
+                    _ => Heard::Tokens(Tokens { id_token, access_token }),
+                }
             }
-            Some(_) => {
-                Heard::Refused(Denied::because(Reason::BadToken, "the answer has no id_token: is it OpenID Connect?"))
-            }
-            None => Heard::Refused(unavailable("not an answer of RFC 6749")),
+            _ => Heard::Refused(unavailable("not an answer of RFC 6749")),
         },
         (_, None) => Heard::Refused(unavailable(&answer.status_text())),
     }
@@ -194,7 +204,7 @@ mod tests {
     const LIFE: Duration = Duration::from_secs(600);
 
     fn answer(status: u16, body: &str) -> Answer {
-        Answer { status, date: None, body: zeroize::Zeroizing::new(body.as_bytes().to_vec()) }
+        Answer { status, date: None, link: None, body: zeroize::Zeroizing::new(body.as_bytes().to_vec()) }
     }
 
     fn seconds(then: Then) -> u64 {
@@ -227,11 +237,13 @@ mod tests {
         let mut pace = Pace::new(Some(5), LIFE);
         let mut next = |heard| seconds(pace.after(heard, Duration::ZERO));
         assert_eq!(next(Heard::Pending), 5);
-        assert_eq!(next(Heard::SlowDown), 10);
+        assert_eq!(next(Heard::SlowDown(None)), 10);
         assert_eq!(next(Heard::Pending), 10);
-        assert_eq!(next(Heard::SlowDown), 15);
+        assert_eq!(next(Heard::SlowDown(None)), 15);
         assert_eq!(next(trouble()), 30);
         assert_eq!(next(Heard::Pending), 15);
+        assert_eq!(next(Heard::SlowDown(Some(35))), 35, "GitHub says how long");
+        assert_eq!(next(Heard::SlowDown(Some(0))), 40, "never less than the RFC wants");
     }
 
     #[test]
@@ -261,8 +273,8 @@ mod tests {
     fn answers_that_go_on() {
         assert!(matches!(hear(&answer(400, r#"{"error":"authorization_pending"}"#)), Heard::Pending));
         assert!(matches!(hear(&answer(200, r#"{"error":"authorization_pending"}"#)), Heard::Pending), "GitHub");
-        assert!(matches!(hear(&answer(400, r#"{"error":"slow_down","interval":10}"#)), Heard::SlowDown));
-        assert!(matches!(hear(&answer(429, "calm down")), Heard::SlowDown));
+        assert!(matches!(hear(&answer(400, r#"{"error":"slow_down","interval":10}"#)), Heard::SlowDown(Some(10))));
+        assert!(matches!(hear(&answer(429, "calm down")), Heard::SlowDown(None)));
         for (status, body) in [
             (500, "<html>"),
             (502, ""),
@@ -287,8 +299,13 @@ mod tests {
             (302, "", Reason::BackendUnavailable),
             (404, "<html>", Reason::BackendUnavailable),
             (200, "<html>", Reason::BackendUnavailable),
-            (200, r#"{"access_token":"a","token_type":"bearer"}"#, Reason::BadToken),
-            (200, r#"{"id_token":""}"#, Reason::BadToken),
+            (400, r#"{"error":"authorization_declined"}"#, Reason::DeniedByUser),
+            (400, r#"{"error":"bad_verification_code"}"#, Reason::BadToken),
+            (200, r#"{"error":"token_expired"}"#, Reason::CodeExpired),
+            (200, r#"{"error":"incorrect_device_code"}"#, Reason::BadToken),
+            (200, r#"{"error":"device_flow_disabled"}"#, Reason::BackendUnavailable),
+            (200, r#"{"token_type":"bearer"}"#, Reason::BadToken),
+            (200, r#"{"id_token":"","access_token":""}"#, Reason::BadToken),
             (200, r#"{"id_token":7}"#, Reason::BackendUnavailable),
         ] {
             match hear(&answer(status, body)) {
@@ -304,7 +321,7 @@ mod tests {
     #[test]
     fn tokens_are_not_shown() {
         let heard = hear(&answer(200, r#"{"id_token":"sesame","access_token":"open"}"#));
-        assert!(matches!(&heard, Heard::Tokens(t) if t.id_token.expose() == "sesame"));
+        assert!(matches!(&heard, Heard::Tokens(t) if t.id_token.as_ref().unwrap().expose() == "sesame"));
         let shown = format!("{heard:?}");
         assert!(!shown.contains("sesame") && !shown.contains("\"open\""), "{shown}");
     }

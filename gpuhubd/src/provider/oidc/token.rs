@@ -5,7 +5,10 @@
 //! There is no nonce in the device grant. The time is passed in.
 
 use super::opaque::Opaque;
+use crate::config::{OidcConfig, Tenants, is_guid};
 use crate::model::{Denied, Reason};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use openidconnect::core::{
     CoreGenderClaim, CoreJsonWebKey, CoreJsonWebKeySet, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm,
 };
@@ -27,11 +30,22 @@ const MAX_SUBJECT: usize = 255;
 /// What a token must satisfy.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    issuer: IssuerUrl,
+    issuer: Issuer,
     client_id: ClientId,
     algorithms: Vec<CoreJwsSigningAlgorithm>,
     leeway: Duration,
 }
+
+/// Whose tokens are taken.
+#[derive(Debug, Clone)]
+enum Issuer {
+    One(IssuerUrl),
+    /// Entra's tenants: each is an issuer of its own, and all sign with the same keys.
+    Tenants(String, Tenants),
+}
+
+/// What stands for a tenant in the metadata of many (and is what they call their issuer).
+pub const TENANT_ID: &str = "{tenantid}";
 
 /// Why a token is not taken.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,6 +77,13 @@ impl AdditionalClaims for Others {}
 type Token = IdToken<Others, CoreGenderClaim, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm>;
 
 impl Rules {
+    /// Those of a provider.
+    pub fn of(config: &OidcConfig) -> Result<Self, String> {
+        let one = Self::new(&config.issuer, &config.client_id, &config.signing_algs, config.leeway.0)?;
+        let Some(tenants) = config.tenants.clone() else { return Ok(one) };
+        Ok(Self { issuer: Issuer::Tenants(announced(config), tenants), ..one })
+    }
+
     /// Only asymmetric algorithms: with an HMAC, whoever knows the client's secret, or takes the
     /// public key for one, could make tokens (CVE-2025-4658); `none` is no signature at all.
     pub fn new(issuer: &str, client_id: &str, algorithms: &[String], leeway: Duration) -> Result<Self, String> {
@@ -70,22 +91,19 @@ impl Rules {
         if algorithms.is_empty() || client_id.is_empty() {
             return Err("an ID token cannot be verified without client_id and signing_algs".into());
         }
-        Ok(Self {
-            issuer: IssuerUrl::new(issuer.to_owned()).map_err(|e| format!("issuer is not a URL: {e}"))?,
-            client_id: ClientId::new(client_id.to_owned()),
-            algorithms,
-            leeway,
-        })
+        let issuer = IssuerUrl::new(issuer.to_owned()).map_err(|e| format!("issuer is not a URL: {e}"))?;
+        Ok(Self { issuer: Issuer::One(issuer), client_id: ClientId::new(client_id.to_owned()), algorithms, leeway })
     }
 
     /// Verifies `token` with `keys` and gives its claims.
     pub fn verify(&self, keys: &CoreJsonWebKeySet, token: &Opaque, now: SystemTime) -> Result<Claims, Bad> {
+        let issuer = self.issuer_of(token)?;
         // The parser's own message may quote claims, so it is not passed on.
         let token = Token::from_str(token.expose()).map_err(|_| bad(Reason::BadToken, "not a well-formed ID token"))?;
         let leeway = self.leeway;
         let latest = seconds(now + leeway);
         let verifier: IdTokenVerifier<'_, CoreJsonWebKey> =
-            IdTokenVerifier::new_public_client(self.client_id.clone(), self.issuer.clone(), keys.clone())
+            IdTokenVerifier::new_public_client(self.client_id.clone(), issuer, keys.clone())
                 .set_allowed_algs(self.algorithms.iter().cloned())
                 .set_time_fn(move || now.checked_sub(leeway).unwrap_or(UNIX_EPOCH).into())
                 .set_issue_time_verifier_fn(move |iat| {
@@ -112,6 +130,26 @@ impl Rules {
         }
     }
 
+    /// Who must have issued it. Of many tenants, that of the `tid` in the token, if it is one whose tokens are taken:
+    /// nothing is believed by that, since the token's own `iss` must then be this tenant's, and both are signed.
+    fn issuer_of(&self, token: &Opaque) -> Result<IssuerUrl, Bad> {
+        #[derive(Deserialize)]
+        struct Tenant {
+            tid: String,
+        }
+        let (announced, tenants) = match &self.issuer {
+            Issuer::One(issuer) => return Ok(issuer.clone()),
+            Issuer::Tenants(announced, tenants) => (announced, tenants),
+        };
+        let body = token.expose().split('.').nth(1).and_then(|body| BASE64_URL_SAFE_NO_PAD.decode(body).ok());
+        let tid = body.and_then(|body| serde_json::from_slice::<Tenant>(&body).ok()).map(|t| t.tid);
+        let tid = tid.filter(|tid| is_guid(tid)).ok_or_else(|| bad(Reason::BadToken, "tid is no tenant's id"))?;
+        if matches!(tenants, Tenants::These(ids) if !ids.contains(&tid)) {
+            return Err(bad(Reason::NotAllowed, "tid is not among allowed_tenants"));
+        }
+        IssuerUrl::new(announced.replace(TENANT_ID, &tid)).map_err(|_| bad(Reason::BadToken, "iss is no URL"))
+    }
+
     /// RFC 7519 §4.1.5.
     fn check_not_before(&self, claims: &Claims, latest: i64) -> Result<(), Bad> {
         let Some(nbf) = claims.get("nbf") else { return Ok(()) };
@@ -129,6 +167,15 @@ pub fn check_age(claims: &Claims, max_age: Duration, now: SystemTime) -> Result<
         claims.get("iat").and_then(Value::as_f64).ok_or_else(|| bad(Reason::BadToken, "iat is not a number"))?;
     let oldest = seconds(now.checked_sub(max_age).unwrap_or(UNIX_EPOCH));
     if issued >= oldest as f64 { Ok(()) } else { Err(bad(Reason::TokenExpired, "issued too long ago (iat)")) }
+}
+
+/// What the metadata calls the issuer.
+pub fn announced(config: &OidcConfig) -> String {
+    let mut parts: Vec<_> = config.issuer.split('/').collect();
+    if let (Some(_), [.., tenant, _version]) = (&config.tenants, &mut parts[..]) {
+        *tenant = TENANT_ID;
+    }
+    parts.join("/")
 }
 
 fn algorithm(name: &str) -> Result<CoreJwsSigningAlgorithm, String> {

@@ -1,0 +1,96 @@
+//! From the person's approval to who she is, by what her provider says that with. Each step has the deadline of one
+//! request.
+
+use super::documents::Metadata;
+use super::opaque::Opaque;
+use super::poll::Tokens;
+use super::token::{self, Bad, Claims};
+use super::{OidcProvider, claims, github};
+use crate::config::Proof;
+use crate::model::{Denied, Person, Reason};
+use gpuhub_common::name::UserName;
+use std::time::SystemTime;
+
+impl OidcProvider {
+    /// The person, who must be `name`.
+    pub(super) async fn identify(
+        &self,
+        metadata: &Metadata,
+        tokens: &Tokens,
+        name: &UserName,
+    ) -> Result<Person, Denied> {
+        let claims = match self.config.profile.proof {
+            Proof::IdToken => self.of_id_token(metadata, tokens).await?,
+            Proof::Userinfo => self.userinfo(metadata, access(tokens)?).await?.ok_or_else(no_userinfo)?,
+            Proof::GitHub => {
+                let api = metadata.userinfo_endpoint.as_deref().ok_or_else(no_userinfo)?;
+                github::Api::new(&self.http, api, access(tokens)?).claims(&self.config).await?
+            }
+        };
+        claims::person(&self.config, &claims, name)
+    }
+
+    /// The same by an ID token that did not just come from the provider.
+    pub(super) async fn identify_by_token(&self, token: &Opaque, name: &UserName) -> Result<Person, Denied> {
+        let metadata = self.documents.metadata().await?;
+        let claims = self.verify(&metadata, token).await?;
+        let max_age = self.config.id_token_max_age.0 + self.config.leeway.0;
+        token::check_age(&claims, max_age, SystemTime::now())?;
+        // Userinfo cannot be asked without an access token; groups that are missing would get past a rule that forbids one.
+        if claims::lacks(&self.config, &claims) {
+            return Err(Denied::because(Reason::BadToken, "ID token: it leaves out what userinfo would have to say"));
+        }
+        claims::person(&self.config, &claims, name)
+    }
+
+    /// What the ID token says, and userinfo where that leaves something out.
+    async fn of_id_token(&self, metadata: &Metadata, tokens: &Tokens) -> Result<Claims, Denied> {
+        let token = tokens.id_token.as_ref().ok_or_else(|| {
+            Denied::because(Reason::NoIdToken, "the answer has no id_token: if this is no OpenID Connect, it is oauth2")
+        })?;
+        let mut claims = self.verify(metadata, token).await?;
+        if let Some(access) = tokens.access_token.as_ref().filter(|_| claims::lacks(&self.config, &claims)) {
+            if let Some(userinfo) = self.userinfo(metadata, access).await? {
+                // OpenID Connect Core §5.3.2: "the sub Claim in the UserInfo Response MUST be verified to exactly match".
+                if userinfo.get("sub") != claims.get("sub") {
+                    return Err(Denied::because(Reason::BadToken, "userinfo is about another sub"));
+                }
+                claims::complete(&mut claims, userinfo);
+            }
+        }
+        Ok(claims)
+    }
+
+    /// Verifies an ID token; where its key is unknown, once more with the keys fetched anew
+    /// (OpenID Connect Core §10.1.1: keys are rotated).
+    pub(super) async fn verify(&self, metadata: &Metadata, token: &Opaque) -> Result<Claims, Denied> {
+        let keys = self.documents.keys(metadata).await?;
+        match self.rules.verify(&keys, token, SystemTime::now()) {
+            Err(Bad::UnknownKey) => match self.documents.newer_keys(metadata, &keys).await {
+                Some(newer) => Ok(self.rules.verify(&newer, token, SystemTime::now())?),
+                None => Err(Bad::UnknownKey.into()),
+            },
+            verified => Ok(verified?),
+        }
+    }
+
+    /// What userinfo says (OpenID Connect Core §5.3). A failure is one of the login: groups that
+    /// are missing would get past a rule that forbids one. `None`: the provider has no userinfo.
+    async fn userinfo(&self, metadata: &Metadata, token: &Opaque) -> Result<Option<Claims>, Denied> {
+        let Some(url) = &metadata.userinfo_endpoint else { return Ok(None) };
+        let unavailable = |what: String| Denied::because(Reason::BackendUnavailable, format!("userinfo: {what}"));
+        let answer = self.http.get_as(url, token).await.map_err(|e| unavailable(e.to_string()))?;
+        if !answer.is_success() {
+            return Err(unavailable(format!("the provider answers with {}", answer.status_text())));
+        }
+        answer.json().map(Some).ok_or_else(|| unavailable("not a JSON object".into()))
+    }
+}
+
+fn access(tokens: &Tokens) -> Result<&Opaque, Denied> {
+    tokens.access_token.as_ref().ok_or_else(|| Denied::because(Reason::BadToken, "the answer has no access_token"))
+}
+
+fn no_userinfo() -> Denied {
+    Denied::because(Reason::BackendUnavailable, "the provider has no userinfo endpoint")
+}
