@@ -202,7 +202,7 @@ def test_a_passcode_before_the_code(make_gpubox, oidc):
     """A stranger who starts a login in her name gets no code that he could send her."""
     box = make_gpubox(ON.replace("[passcode]", "ask_passcode_first = true\n\n[passcode]"))
     first = r"Passcode \(Enter alone if you have none\): $"
-    terminal = Terminal(box, "dave")
+    terminal = Terminal(box, "dave", "true")
     terminal.expect(first)
     terminal.line("")
     oidc.device.approve(terminal.device_code(), "dave")
@@ -214,7 +214,7 @@ def test_a_passcode_before_the_code(make_gpubox, oidc):
     requested = oidc.log().count("device_authorization")
     screens = {}
     for name, answer in (("dave", "wrong Horse"), ("dave", ""), ("erin", "wrong Horse"), ("nemo", "wrong Horse")):
-        terminal = Terminal(box, name)
+        terminal = Terminal(box, name, "true")
         terminal.expect(first)
         terminal.line(answer)
         session = terminal.finish()

@@ -264,6 +264,7 @@ impl Engine {
     ) -> Result<(), Denied> {
         let person = proven.person();
         trail.method = Some(proven.method());
+        trail.backend = Some(person.provider.clone());
         // Providers check this too; nobody else may answer for the name that the login is for.
         if person.name != *name {
             return Err(Denied::because(Reason::WrongSubject, "the provider vouches for another name"));
