@@ -30,6 +30,12 @@ impl OidcConfig {
                 &format!("Choose from {}.", ASYMMETRIC.join(", ")),
             ));
         }
+        if self.id_token_as_password && self.profile.proof != Proof::IdToken {
+            return Err((
+                format!("id_token_as_password is set, and a provider of kind {} signs no ID tokens", self.profile.kind),
+                "Leave it out.".into(),
+            ));
+        }
         check_ca(self.ca_file.as_deref()).map_err(|what| wrong(&what, "Give a PEM file that the broker can read."))
     }
 
@@ -245,6 +251,14 @@ mod tests {
         assert!(parse("github", "required_groups = [\"acme/gpu\"]").unwrap_err().contains("allowed_organizations"));
         assert!(parse("github", "allowed_organizations = [\"\"]").is_err());
         assert!(parse("github", "allowed_organizations = [\"acme/team\"]").is_err());
+    }
+
+    #[test]
+    fn only_who_signs_id_tokens_has_them_taken_for_passwords() {
+        for profile in PROFILES {
+            let lines = format!("{}\nallow_anyone = true\nid_token_as_password = true", base(profile.kind));
+            assert_eq!(parse(profile.kind, &lines).is_ok(), profile.proof == Proof::IdToken, "{}", profile.kind);
+        }
     }
 
     #[test]
