@@ -94,7 +94,7 @@ def test_everybody_is_as_if_asked_for(make, ad):
                group("by-letters", f"CN=letters,{USERS}"),
                group("plain", ZOE),
                group("wanted", f"CN=plain,{USERS}", place=UNIX)):
-        for more in ("", f'group_base = "{UNIX}"\n', 'group_filter = "(!(sAMAccountName=plain))"\n'):
+        for more in ("", f'group_base = "{UNIX}"\ngroup_filter = "(!(sAMAccountName=plain))"\n'):
             replica, asking = make(REPLICA + more), make(AD + more, "gpu2")
             everybody, groups = listed(replica, "passwd"), listed(replica, "group")
             assert CROWD | {"alice", "bob", "carol", "reader", "zoe", "krbtgt"} <= set(everybody)

@@ -99,11 +99,12 @@ impl Slapd {
         run(Command::new("/usr/sbin/slapadd").args(["-q", "-w", "-f", &conf, "-l", &data]));
     }
 
-    /// Changes entries, while it does not run.
-    pub fn change(&self, ldif: &str) {
-        fs::write(self.path("change.ldif"), ldif).unwrap();
-        let (conf, change) = (self.path("slapd.conf"), self.path("change.ldif"));
-        run(Command::new("/usr/sbin/slapmodify").args(["-w", "-f", &conf, "-l", &change]));
+    /// What it has, for [`Slapd::load`]: the same entries, without when they were changed; while it does not run.
+    pub fn dump(&self) -> String {
+        let dumped =
+            Command::new("/usr/sbin/slapcat").args(["-o", "ldif-wrap=no", "-f", &self.path("slapd.conf")]).output();
+        let text = String::from_utf8(dumped.unwrap().stdout).unwrap();
+        text.lines().filter(|l| !l.contains("CSN: ")).fold(String::new(), |all, line| all + line + "\n")
     }
 
     /// What it has said since it was started.
@@ -231,6 +232,8 @@ rootpw {ROOT_PASSWORD}
 directory {d}/db
 maxsize 67108864
 index objectClass,uid,uidNumber,gidNumber,memberUid,cn eq
+# Without it slapd takes a cookie of any age for one that it knows (slapo-syncprov(5)).
+index entryCSN,entryUUID eq
 overlay ppolicy
 ppolicy_default cn=default,{SUFFIX}
 ppolicy_use_lockout
