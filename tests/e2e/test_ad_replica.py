@@ -174,13 +174,13 @@ def test_what_happens_in_the_domain_is_seen(make, ad):
 
 def test_who_may_see_what_is_deleted_sees_it_at_once(make, ad):
     # So that there is no listing in between.
-    seldom = REPLICA.replace('"1s"', '"4s"').replace(READER, f"CN=Administrator,{USERS}")
+    seldom = REPLICA.replace('"1s"', '"10s"').replace(READER, f"CN=Administrator,{USERS}")
     box = make(seldom, password="Admin.Passw0rd")
     with added(ad, user("zoe", ZOE)):
         seen(lambda: is_there(box, "zoe"), "added")
     start = time.monotonic()
     seen(lambda: not is_there(box, "zoe"), "deleted")
-    assert time.monotonic() - start < 12
+    assert time.monotonic() - start < 30, "before there is a listing"
 
 
 def test_the_broker_and_the_server_begin_again(make, ad):
