@@ -244,6 +244,8 @@ async fn it_begins_anew_when_the_server_wants_that() {
     let everything = site.slapd.dump();
     let without: Vec<&str> = everything.split("\n\n").filter(|e| !e.contains("uid: bob\n")).collect();
     assert_eq!(without.len() + 1, everything.split("\n\n").count());
+    // What slapadd adds it dates to the second.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
     site.slapd.load(&without.join("\n\n"));
     site.slapd.launch();
     site.until("gone", |s| !s.people().contains_key("bob")).await;

@@ -14,8 +14,8 @@ REPLICA = AD + 'sync = "replica"\npoll_interval = "1s"\n'
 CROWD = {f"c{n:04}" for n in range(1, 1601)}
 UNIX = f"OU=unix,{BASE}"
 ZOE = f"CN=Zoe Zimmer,{USERS}"
-# Changes are seen at the next poll and deletions four polls later, on a machine that has time.
-SOON = 30
+# Changes are seen at the next poll and deletions four polls later, on a machine that has time; this is a gross bound.
+SOON = 60
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def make(make_gpubox, ad):
         box.write_file("/etc/gpuhub/ldap.secret", password + "\n", mode=0o640, owner="root:gpuhub")
         box.up()
         if "replica" in config:
-            wait_until(lambda: provider(box)["complete"], "the whole domain", 60)
+            wait_until(lambda: provider(box)["complete"], "the whole domain", 120)
         return box
 
     return make
@@ -63,7 +63,8 @@ def seen(condition, what):
 
 
 def user(name, dn, *more):
-    return "\n".join((f"dn: {dn}", "objectClass: user", f"sAMAccountName: {name}", "userAccountControl: 512", *more, "", ""))
+    lines = (f"dn: {dn}", "objectClass: user", f"sAMAccountName: {name}", "userAccountControl: 512", *more)
+    return "\n".join((*lines, "", ""))
 
 
 def group(name, *dns, place=USERS, more=()):
@@ -94,7 +95,7 @@ def test_everybody_is_as_if_asked_for(make, ad):
                group("by-letters", f"CN=letters,{USERS}"),
                group("plain", ZOE),
                group("wanted", f"CN=plain,{USERS}", place=UNIX)):
-        for more in ("", f'group_base = "{UNIX}"\n', 'group_filter = "(!(sAMAccountName=plain))"\n'):
+        for more in ("", f'group_base = "{UNIX}"\ngroup_filter = "(!(sAMAccountName=plain))"\n'):
             replica, asking = make(REPLICA + more), make(AD + more, "gpu2")
             everybody, groups = listed(replica, "passwd"), listed(replica, "group")
             assert CROWD | {"alice", "bob", "carol", "reader", "zoe", "krbtgt"} <= set(everybody)
@@ -137,7 +138,7 @@ def test_what_happens_in_the_domain_is_seen(make, ad):
             ad.modify(zoe, "add: loginShell\nloginShell: /bin/sh")
             seen(lambda: box.out(["getent", "passwd", "zoe"]).endswith(":/bin/sh"), "changed")
             ad.modify(f"CN=ml,{USERS}", f"add: member\nmember: {zoe}")
-            seen(lambda: {ml, everyone} <= gids(box, "zoe") and "zoe" in members(box, "everyone"), "in a group of a group")
+            seen(lambda: {ml, everyone} <= gids(box, "zoe") and "zoe" in members(box, "everyone"), "in two groups")
 
             # What she is called, and where she lies, is not told by the groups that she is in.
             ad.rename(zoe, f"CN=Zimmer\\, Zoe,{USERS}")
@@ -146,7 +147,7 @@ def test_what_happens_in_the_domain_is_seen(make, ad):
             seen(lambda: is_there(box, "zoey") and not is_there(box, "zoe"), "renamed")
             seen(lambda: {ml, everyone} <= gids(box, "zoey") and "zoey" in members(box, "ml"), "and still in it")
             ad.modify(f"CN=everyone,{USERS}", f"delete: member\nmember: CN=ml,{USERS}")
-            seen(lambda: everyone not in gids(box, "zoey") and "zoey" not in members(box, "everyone"), "a branch cut off")
+            seen(lambda: everyone not in gids(box, "zoey") and "zoey" not in members(box, "everyone"), "cut off")
             ad.modify(f"CN=everyone,{USERS}", f"add: member\nmember: CN=ml,{USERS}")
             seen(lambda: everyone in gids(box, "zoey"), "and put back")
 
@@ -154,8 +155,6 @@ def test_what_happens_in_the_domain_is_seen(make, ad):
             ad.modify(f"CN=fresh,{USERS}", f"add: member\nmember: {zoe}")
             ad.modify(zoe, f"replace: primaryGroupID\nprimaryGroupID: {rid}")
             seen(lambda: box.out(["id", "-g", "zoey"]) == gid(box, "fresh"), "another primary group")
-            users = ad.sid("alice").rsplit("-", 1)[0] + "-513"
-            assert users.endswith("-513") and is_there(box, "alice")
             ad.modify(zoe, "replace: primaryGroupID\nprimaryGroupID: 513")
             seen(lambda: box.out(["id", "-g", "zoey"]) == box.out(["id", "-g", "alice"]), "and the usual one again")
 
@@ -175,13 +174,13 @@ def test_what_happens_in_the_domain_is_seen(make, ad):
 
 def test_who_may_see_what_is_deleted_sees_it_at_once(make, ad):
     # So that there is no listing in between.
-    seldom = REPLICA.replace('"1s"', '"4s"').replace(READER, f"CN=Administrator,{USERS}")
+    seldom = REPLICA.replace('"1s"', '"10s"').replace(READER, f"CN=Administrator,{USERS}")
     box = make(seldom, password="Admin.Passw0rd")
     with added(ad, user("zoe", ZOE)):
         seen(lambda: is_there(box, "zoe"), "added")
     start = time.monotonic()
     seen(lambda: not is_there(box, "zoe"), "deleted")
-    assert time.monotonic() - start < 12
+    assert time.monotonic() - start < 30, "before there is a listing"
 
 
 def test_the_broker_and_the_server_begin_again(make, ad):

@@ -225,9 +225,9 @@ impl Engine {
     /// whose own group it is. No directory joins its people to another's groups by a name.
     fn group_owner(&self, provider: &str, claim: &GroupClaim) -> Option<String> {
         let name = claim.name.as_str();
-        let known = self.store.group(name).ok().flatten();
-        if let Some(k) = known.filter(|k| k.provider != provider && self.provider(&k.provider).is_some()) {
-            return Some(k.provider);
+        let known = self.store.provider_of_group(name).ok().flatten();
+        if let Some(other) = known.filter(|known| known != provider && self.provider(known).is_some()) {
+            return Some(other);
         }
         let private = claim.gid.is_none() && self.store.id_of(IdKind::User, name).is_ok_and(|id| id.is_some());
         private.then(|| format!("the person {name}"))
@@ -235,9 +235,9 @@ impl Engine {
 
     /// Whose a primary gid is, if it is not `provider`'s to give.
     fn foreign_owner(&self, gid: u32, provider: &str) -> Result<Option<String>, Denied> {
-        if let Some(group) = self.store.group_by_gid(gid).map_err(internal)? {
-            let foreign = group.provider != provider && self.provider(&group.provider).is_some();
-            return Ok(foreign.then_some(group.group.name));
+        if let Some((owner, name)) = self.store.provider_of_gid(gid).map_err(internal)? {
+            let foreign = owner != provider && self.provider(&owner).is_some();
+            return Ok(foreign.then_some(name));
         }
         // A group that is not there any more, and perhaps was another provider's; or the own group of
         // somebody that has no name, since another group has hers. Its files are not everybody's. Only what

@@ -210,6 +210,22 @@ impl Store {
         self.with(|c| group_where(c, "gid = ?1", [gid]))
     }
 
+    /// Whose a group is: everybody who comes in brings her groups, and they may be everybody's.
+    pub fn provider_of_group(&self, name: &str) -> Result<Option<String>, StoreError> {
+        self.with(|c| {
+            let mut find = c.prepare_cached("SELECT provider FROM groups WHERE name = ?1")?;
+            find.query_row([name], |r| r.get(0)).optional()
+        })
+    }
+
+    /// The same by gid, and the group's name.
+    pub fn provider_of_gid(&self, gid: u32) -> Result<Option<(String, String)>, StoreError> {
+        self.with(|c| {
+            let mut find = c.prepare_cached("SELECT provider, name FROM groups WHERE gid = ?1")?;
+            find.query_row([gid], |r| Ok((r.get(0)?, r.get(1)?))).optional()
+        })
+    }
+
     /// Writes a group with its whole list of members. Whether a reader could see a difference.
     pub fn put_group(&self, known: &KnownGroup) -> Result<bool, StoreError> {
         let write = |tx: &Transaction<'_>| {

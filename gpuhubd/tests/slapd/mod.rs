@@ -232,6 +232,8 @@ rootpw {ROOT_PASSWORD}
 directory {d}/db
 maxsize 67108864
 index objectClass,uid,uidNumber,gidNumber,memberUid,cn eq
+# Without it slapd takes a cookie of any age for one that it knows (slapo-syncprov(5)).
+index entryCSN,entryUUID eq
 overlay ppolicy
 ppolicy_default cn=default,{SUFFIX}
 ppolicy_use_lockout
