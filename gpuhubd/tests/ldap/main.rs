@@ -5,6 +5,7 @@
 mod access;
 mod faults;
 mod policy;
+mod sizes;
 #[path = "../slapd/mod.rs"]
 mod slapd;
 mod srv;
