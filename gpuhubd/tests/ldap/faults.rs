@@ -169,3 +169,33 @@ async fn two_hundred_logins_with_one_of_two_servers_hung() {
     assert!(in_time >= 190, "{in_time} let in or refused rightly, {lost} not answered");
     hung.go_on();
 }
+
+/// Lets the reader look for these attributes, and not read them.
+fn hide(s: &mut Slapd, attributes: &str) {
+    s.kill();
+    let path = s.path("slapd.conf");
+    let (first, rule) = ("access to attrs=userPassword", format!("by dn.exact=\"{READER}\" search by * none"));
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(first));
+    std::fs::write(&path, text.replacen(first, &format!("access to attrs={attributes} {rule}\n{first}"), 1)).unwrap();
+    s.launch();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_not_be_read_makes_nobody_somebody_else_or_absent() {
+    for attribute in ["uidNumber", "gidNumber"] {
+        let mut s = Slapd::start();
+        hide(&mut s, attribute);
+        let why = unavailable(&ldaps(&s), "alice").await;
+        assert!(why.contains(&format!("no single readable {}", attribute.to_lowercase())), "{why}");
+    }
+    // Which of her entries and her groups' is which can then not be seen, and is asked for apart.
+    let mut s = Slapd::start();
+    let whole = find(&ldaps(&s), "alice").await;
+    assert!(!whole.as_ref().unwrap().groups.is_empty());
+    hide(&mut s, "objectClass");
+    assert_eq!(find(&ldaps(&s), "alice").await, whole);
+    // A name that may not be read is nobody's: the server does not say that there is anybody.
+    hide(&mut s, "entry");
+    assert_eq!(find(&ldaps(&s), "alice").await, None);
+}
