@@ -6,6 +6,8 @@
 
 mod aliases;
 mod builtin;
+mod cached;
+mod groups;
 mod ids;
 mod offline;
 mod passcodes;
@@ -14,10 +16,12 @@ mod served;
 mod sessions;
 
 pub use builtin::{BuiltinGroup, BuiltinUser};
+pub use cached::{Cached, EXPIRED};
+pub use groups::KnownGroup;
 pub use ids::{GivenId, IdKind, Source};
 pub use offline::Remembered;
 pub use passcodes::{Passcode, SetBy};
-pub use people::{Cached, EXPIRED, KnownGroup, KnownPerson};
+pub use people::KnownPerson;
 pub use served::{Changed, Everything};
 pub use sessions::OpenSession;
 

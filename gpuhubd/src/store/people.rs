@@ -1,11 +1,10 @@
-//! Who is known here, and in which groups.
+//! Who is known here, and in which groups she is.
 
 use super::served::gids_of;
-use super::{IdKind, Store, StoreError, bump_generation};
+use super::{EXPIRED, Store, StoreError, bump_generation};
 use crate::model::PersonKey;
 use gpuhub_common::entry::{Group, Passwd};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
-use std::collections::{BTreeSet, HashMap};
 
 /// Somebody who is or was known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,39 +20,6 @@ pub struct KnownPerson {
     /// The provider no longer has her.
     pub gone: bool,
 }
-
-/// A group as the store has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownGroup {
-    /// Its provider.
-    pub provider: String,
-    /// Its entry; members sorted.
-    pub group: Group,
-    /// When its whole list of members was last fetched; 0: never.
-    pub fetched_at: i64,
-}
-
-/// What is known of somebody or of a group, in one row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cached {
-    /// User or group.
-    pub kind: IdKind,
-    /// Its name.
-    pub name: String,
-    /// Its id.
-    pub id: u32,
-    /// Its provider.
-    pub provider: String,
-    /// Of a user: the key within the provider.
-    pub subject: Option<String>,
-    /// As in [`KnownPerson`] and [`KnownGroup`].
-    pub fetched_at: i64,
-    /// The provider no longer has it.
-    pub gone: bool,
-}
-
-/// An entry that is to be asked for again, however old it is. In the column of a group, 0 is another thing.
-pub const EXPIRED: i64 = 1;
 
 pub(super) const PERSON: &str =
     "SELECT provider, issuer, subject, name, uid, gid, gecos, home, shell, fetched_at, gone FROM people";
@@ -200,224 +166,12 @@ impl Store {
         self.transaction(|tx| mark_gone(tx, name))
     }
 
-    /// A group by name.
-    pub fn group(&self, name: &str) -> Result<Option<KnownGroup>, StoreError> {
-        self.with(|c| group_where(c, "name = ?1", [name]))
-    }
-
-    /// A group by gid.
-    pub fn group_by_gid(&self, gid: u32) -> Result<Option<KnownGroup>, StoreError> {
-        self.with(|c| group_where(c, "gid = ?1", [gid]))
-    }
-
-    /// Whose a group is: everybody who comes in brings her groups, and they may be everybody's.
-    pub fn provider_of_group(&self, name: &str) -> Result<Option<String>, StoreError> {
-        self.with(|c| {
-            let mut find = c.prepare_cached("SELECT provider FROM groups WHERE name = ?1")?;
-            find.query_row([name], |r| r.get(0)).optional()
-        })
-    }
-
-    /// The same by gid, and the group's name.
-    pub fn provider_of_gid(&self, gid: u32) -> Result<Option<(String, String)>, StoreError> {
-        self.with(|c| {
-            let mut find = c.prepare_cached("SELECT provider, name FROM groups WHERE gid = ?1")?;
-            find.query_row([gid], |r| Ok((r.get(0)?, r.get(1)?))).optional()
-        })
-    }
-
-    /// Writes a group with its whole list of members. Whether a reader could see a difference.
-    pub fn put_group(&self, known: &KnownGroup) -> Result<bool, StoreError> {
-        let write = |tx: &Transaction<'_>| {
-            let g = &known.group;
-            let before = group_where(tx, "name = ?1", [&g.name])?;
-            tx.execute(
-                "INSERT INTO groups (name, gid, provider, fetched_at) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (name) DO UPDATE SET gid = ?2, fetched_at = ?4 WHERE provider = ?3",
-                params![g.name, g.gid, known.provider, known.fetched_at],
-            )?;
-            if before.as_ref().is_some_and(|b| b.provider != known.provider) {
-                return Err(StoreError::QueryReturnedNoRows);
-            }
-            put_list(tx, g)?;
-            let after = group_where(tx, "name = ?1", [&g.name])?;
-            // One that nobody had listed yet was not published.
-            let listed = before.as_ref().is_some_and(|b| b.fetched_at > 0);
-            let changed = !listed || before.map(|b| b.group) != after.map(|a| a.group);
-            if changed {
-                bump_generation(tx)?;
-            }
-            Ok(changed)
-        };
-        self.transaction_of(write, |changed| *changed)
-    }
-
-    /// The directory no longer has this group.
-    pub fn drop_group(&self, name: &str) -> Result<bool, StoreError> {
-        self.transaction(|tx| {
-            let changed = tx.execute("DELETE FROM groups WHERE name = ?1", [name])? > 0;
-            if changed {
-                tx.execute("DELETE FROM members WHERE grp = ?1", [name])?;
-                bump_generation(tx)?;
-            }
-            Ok(changed)
-        })
-    }
-
-    /// Who joins which local groups: gids, each with the groups of ours whose people do (none: everybody).
-    /// To be called before anything is published.
-    pub fn declare_local_groups(&self, rules: &[(u32, Vec<String>)]) -> Result<(), StoreError> {
-        let everybody = [String::new()];
-        let pairs = rules.iter().flat_map(|(gid, groups)| {
-            let groups = if groups.is_empty() { &everybody[..] } else { groups };
-            groups.iter().map(move |grp| (*gid, grp.clone()))
-        });
-        let wanted: BTreeSet<(u32, String)> = pairs.collect();
-        self.transaction(|tx| {
-            let had: BTreeSet<(u32, String)> = tx
-                .prepare("SELECT gid, grp FROM local_groups")?
-                .query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?
-                .collect::<Result<_, _>>()?;
-            if had == wanted {
-                return Ok(());
-            }
-            tx.execute("DELETE FROM local_groups", [])?;
-            for (gid, grp) in &wanted {
-                tx.execute("INSERT INTO local_groups VALUES (?1, ?2)", params![gid, grp])?;
-            }
-            bump_generation(tx)
-        })
-    }
-
-    /// Generation, people served, groups.
-    pub fn counts(&self) -> Result<(u64, u64, u64), StoreError> {
-        self.with(|c| {
-            let count = |sql: &str| c.query_row(sql, [], |r| r.get::<_, i64>(0)).map(i64::unsigned_abs);
-            let people = count("SELECT count(*) FROM people WHERE gone = 0")?;
-            Ok((super::generation(c)?, people, count("SELECT count(*) FROM groups")?))
-        })
-    }
-
     /// Names and keys of `provider`'s people who are served.
     pub fn people_of(&self, provider: &str) -> Result<Vec<(String, PersonKey)>, StoreError> {
         self.with(|c| {
             c.prepare_cached("SELECT name, issuer, subject FROM people WHERE provider = ?1 AND gone = 0")?
                 .query_map([provider], |r| Ok((r.get(0)?, PersonKey { issuer: r.get(1)?, subject: r.get(2)? })))?
                 .collect()
-        })
-    }
-
-    /// Names of `provider`'s groups.
-    pub fn groups_of(&self, provider: &str) -> Result<Vec<String>, StoreError> {
-        self.with(|c| {
-            c.prepare_cached("SELECT name FROM groups WHERE provider = ?1")?
-                .query_map([provider], |r| r.get(0))?
-                .collect()
-        })
-    }
-
-    /// What is known of `name`, or of all behind `after` in the order of kinds (groups first) and names.
-    pub fn cached(
-        &self,
-        name: Option<&str>,
-        after: Option<(IdKind, &str)>,
-        most: u32,
-    ) -> Result<Vec<Cached>, StoreError> {
-        let (kind, behind) = after.map_or(("", ""), |(kind, name)| (kind.as_str(), name));
-        self.with(|c| {
-            c.prepare_cached(
-                "SELECT * FROM (
-                     SELECT 'user' AS kind, name, uid, provider, subject, fetched_at, gone FROM people
-                     UNION ALL
-                     SELECT 'group', name, gid, provider, NULL, fetched_at, 0 FROM groups)
-                 WHERE (?1 IS NULL OR name = ?1) AND (kind, name) > (?2, ?3) ORDER BY kind, name LIMIT ?4",
-            )?
-            .query_map(params![name, kind, behind, most], |r| {
-                let kind: String = r.get(0)?;
-                Ok(Cached {
-                    kind: IdKind::parse(&kind).unwrap_or(IdKind::User),
-                    name: r.get(1)?,
-                    id: r.get(2)?,
-                    provider: r.get(3)?,
-                    subject: r.get(4)?,
-                    fetched_at: r.get(5)?,
-                    gone: r.get(6)?,
-                })
-            })?
-            .collect()
-        })
-    }
-
-    /// How many people and groups of `provider` are served.
-    pub fn known_of(&self, provider: &str) -> Result<i64, StoreError> {
-        self.with(|c| {
-            c.query_row(
-                "SELECT (SELECT count(*) FROM people WHERE provider = ?1 AND gone = 0)
-                      + (SELECT count(*) FROM groups WHERE provider = ?1)",
-                [provider],
-                |r| r.get(0),
-            )
-        })
-    }
-
-    /// What `provider` said of `name`, or of all, is to be asked for again. Of how many that is.
-    pub fn expire(&self, provider: &str, name: Option<&str>) -> Result<u64, StoreError> {
-        self.transaction(|tx| {
-            let mut entries = 0;
-            for served in
-                ["people SET fetched_at = ?3 WHERE gone = 0", "groups SET fetched_at = ?3 WHERE fetched_at > 0"]
-            {
-                let sql = format!("UPDATE {served} AND provider = ?1 AND (?2 IS NULL OR name = ?2)");
-                entries += tx.execute(&sql, params![provider, name, EXPIRED])?;
-            }
-            Ok(u64::try_from(entries).unwrap_or(u64::MAX))
-        })
-    }
-
-    /// `provider` has just said, at `at`, that all that is known of its people and groups is so; but not of
-    /// those that are expired.
-    pub fn confirm(&self, provider: &str, at: i64) -> Result<(), StoreError> {
-        self.transaction(|tx| {
-            for table in ["people", "groups"] {
-                tx.execute(
-                    &format!("UPDATE {table} SET fetched_at = ?2 WHERE provider = ?1 AND fetched_at > {EXPIRED}"),
-                    params![provider, at],
-                )?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Who was seen when, just as she is known; but not those who are expired.
-    pub fn put_seen(&self, seen: &HashMap<String, i64>) -> Result<(), StoreError> {
-        let write = |tx: &Transaction<'_>| {
-            let sql =
-                format!("UPDATE people SET fetched_at = ?2 WHERE name = ?1 AND fetched_at > {EXPIRED} AND gone = 0");
-            let mut put = tx.prepare_cached(&sql)?;
-            seen.iter().try_for_each(|(name, at)| put.execute(params![name, at]).map(drop))
-        };
-        self.transaction_of(write, |()| false)
-    }
-
-    /// Names of `provider`'s people whose entry is older than `before`, oldest first.
-    pub fn stale_people(&self, provider: &str, before: i64, most: u32) -> Result<Vec<String>, StoreError> {
-        self.with(|c| {
-            c.prepare_cached(
-                "SELECT name FROM people WHERE provider = ?1 AND fetched_at < ?2 AND gone = 0 ORDER BY fetched_at LIMIT ?3",
-            )?
-            .query_map(params![provider, before, most], |r| r.get(0))?
-            .collect()
-        })
-    }
-
-    /// Names of `provider`'s groups whose list of members is older than `before`, oldest first.
-    pub fn stale_groups(&self, provider: &str, before: i64, most: u32) -> Result<Vec<String>, StoreError> {
-        self.with(|c| {
-            c.prepare_cached(
-                "SELECT name FROM groups WHERE provider = ?1 AND fetched_at > 0 AND fetched_at < ?2 ORDER BY fetched_at LIMIT ?3",
-            )?
-            .query_map(params![provider, before, most], |r| r.get(0))?
-            .collect()
         })
     }
 }
@@ -430,29 +184,6 @@ pub(super) fn mark_gone(tx: &Transaction<'_>, name: &str) -> Result<bool, StoreE
         bump_generation(tx)?;
     }
     Ok(changed)
-}
-
-pub(super) fn group_where<P: rusqlite::Params>(
-    c: &Connection,
-    clause: &str,
-    p: P,
-) -> Result<Option<KnownGroup>, StoreError> {
-    let found = c
-        .prepare_cached(&format!("SELECT provider, name, gid, fetched_at FROM groups WHERE {clause}"))?
-        .query_row(p, |r| {
-            Ok(KnownGroup {
-                provider: r.get(0)?,
-                group: Group { name: r.get(1)?, gid: r.get(2)?, members: Vec::new() },
-                fetched_at: r.get(3)?,
-            })
-        })
-        .optional()?;
-    let Some(mut known) = found else { return Ok(None) };
-    known.group.members = c
-        .prepare_cached("SELECT DISTINCT user FROM members WHERE grp = ?1 ORDER BY user")?
-        .query_map([&known.group.name], |r| r.get(0))?
-        .collect::<Result<_, _>>()?;
-    Ok(Some(known))
 }
 
 /// Gives the provider's groups the gids that they have now. Whether one had another.
@@ -505,29 +236,10 @@ fn put_memberships(tx: &Transaction<'_>, provider: &str, user: &str, groups: &[G
     Ok(changed)
 }
 
-/// Replaces the members that a group's own list names. Only those rows are touched that change:
-/// each of them has somebody's entry published again.
-fn put_list(tx: &Transaction<'_>, group: &Group) -> Result<(), StoreError> {
-    let mut left: BTreeSet<&str> = group.members.iter().map(String::as_str).collect();
-    let before: Vec<String> = tx
-        .prepare_cached("SELECT user FROM members WHERE grp = ?1 AND via = 'list'")?
-        .query_map([&group.name], |r| r.get(0))?
-        .collect::<Result<_, _>>()?;
-    let mut remove = tx.prepare_cached("DELETE FROM members WHERE grp = ?1 AND user = ?2 AND via = 'list'")?;
-    for user in before.iter().filter(|user| !left.remove(user.as_str())) {
-        remove.execute(params![group.name, user])?;
-    }
-    let mut add = tx.prepare_cached("INSERT INTO members (grp, user, via) VALUES (?1, ?2, 'list')")?;
-    for user in left {
-        add.execute(params![group.name, user])?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Source, unix_now};
+    use crate::store::{IdKind, KnownGroup, Source, unix_now};
 
     fn known(name: &str, uid: u32) -> KnownPerson {
         KnownPerson {

@@ -4,7 +4,8 @@
 //! reader of the snapshot could see change. They are rolled back with what they noted, cost no
 //! write to disk, and nobody who writes need think of them.
 
-use super::people::{PERSON, group_where, person};
+use super::groups::group_where;
+use super::people::{PERSON, person};
 use super::{IdKind, Store, StoreError, generation};
 use gpuhub_common::entry::Group;
 use gpuhub_common::snapshot::{Changes, SnapshotUser};

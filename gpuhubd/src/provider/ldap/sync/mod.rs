@@ -294,6 +294,29 @@ impl LdapProvider {
         }
     }
 
+    /// Tells what a round of polling has found; how that ends the session, if it does.
+    async fn tell_round(&self, round: u32, kept: &mut Kept, link: &Link, tell: &mpsc::Sender<News>) -> Option<End> {
+        if round > 0 {
+            self.tell_news(kept, tell).await;
+            return None;
+        }
+        let told = self.tell_all(kept, tell).await;
+        told.err().map(|why| End::Trouble(format!("{} {why}", link.server.url)))
+    }
+
+    /// Waits until the next round of polling is due, unless it is over.
+    async fn next_round(&self, sync: &Sync, kept: &Kept, link: &Link, tell: &mpsc::Sender<News>) -> Option<End> {
+        self.tell_contact(kept, "polling", link, tell).await;
+        if self.directory.is_away(link) {
+            return Some(End::Away);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(sync.poll_interval) => None,
+            () = sync.again.notified() => Some(End::Again),
+            () = tell.closed() => Some(End::Away),
+        }
+    }
+
     async fn tell_contact(&self, kept: &Kept, mode: &'static str, link: &Link, tell: &mpsc::Sender<News>) {
         let contact = Contact {
             mode,

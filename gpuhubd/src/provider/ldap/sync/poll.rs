@@ -42,22 +42,12 @@ impl LdapProvider {
             } else {
                 self.look_at_changes(searches, kept, link, &mut since).await?;
             }
-            if round == 0 {
-                if let Err(why) = self.tell_all(kept, tell).await {
-                    return Ok(End::Trouble(format!("{} {why}", link.server.url)));
-                }
-            } else {
-                self.tell_news(kept, tell).await;
+            if let Some(end) = self.tell_round(round, kept, link, tell).await {
+                return Ok(end);
             }
             kept.polled = Some((link.server.clone(), since.clone()));
-            self.tell_contact(kept, "polling", link, tell).await;
-            if self.directory.is_away(link) {
-                return Ok(End::Away);
-            }
-            tokio::select! {
-                () = tokio::time::sleep(sync.poll_interval) => {}
-                () = sync.again.notified() => return Ok(End::Again),
-                () = tell.closed() => return Ok(End::Away),
+            if let Some(end) = self.next_round(sync, kept, link, tell).await {
+                return Ok(end);
             }
         }
         Ok(End::Away)

@@ -1,119 +1,20 @@
-//! What would stop a login, as far as the broker's side can tell: `gpuhubd --check`.
-//!
-//! The other half, what stands between a login program and the broker, is looked at by
-//! `gpuhub doctor`, which runs this and adds its own findings.
+//! What of the machine would stop a login: ids, directories, homes, shells, local accounts.
 
-use crate::config::{Builtin, Config, ConfigError, Ids, LocalGroup, People};
+use crate::config::{Builtin, Config, Ids, LocalGroup, People};
 use crate::finding::Finding;
 use crate::machine;
 use crate::privileges::Paths;
-use crate::provider::Provider;
 use gpuhub_common::entry;
 use gpuhub_common::local::{self, LocalAccounts};
 use nix::errno::Errno;
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access};
-use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 use toml::Spanned;
 
-/// A provider that has not been checked by then is found to hang. Its own deadlines are shorter.
-const PATIENCE: Duration = Duration::from_secs(45);
-
-/// Everything that the broker can find out here. `providers` are those that `config` makes.
-pub async fn check(
-    config: Result<&Config, &ConfigError>,
-    providers: &[Arc<dyn Provider>],
-    paths: &Paths,
-) -> Vec<Finding> {
-    let mut findings = match config {
-        Ok(config) => Machine::this(paths.clone()).check(config, !providers.is_empty()),
-        Err(e) => vec![refused(e)],
-    };
-    findings.extend(ask(providers, PATIENCE).await);
-    findings
-}
-
-async fn ask(providers: &[Arc<dyn Provider>], patience: Duration) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    // All at once: three servers that are down take the time of one.
-    let tasks: Vec<_> = providers
-        .iter()
-        .map(|provider| {
-            let provider = Arc::clone(provider);
-            (provider.name().to_owned(), tokio::spawn(async move { provider.check().await }))
-        })
-        .collect();
-    for (name, mut task) in tasks {
-        match tokio::time::timeout(patience, &mut task).await {
-            Ok(Ok(found)) => findings.extend(found),
-            Ok(Err(_)) => findings.push(Finding::fatal(
-                "provider-check",
-                format!("The check of provider {name} failed because of an internal error."),
-                "Report it, with what gpuhubd --check wrote on stderr.",
-            )),
-            Err(_) => {
-                task.abort();
-                findings.push(Finding::fatal(
-                    "provider-check",
-                    format!("Provider {name} could not be checked within {} seconds.", patience.as_secs()),
-                    "See whether its server answers, and the network between.",
-                ));
-            }
-        }
-    }
-    findings
-}
-
-/// Whether any of them would stop a login: the exit status of `--check`.
-pub fn any_fatal(findings: &[Finding]) -> bool {
-    findings.iter().any(|f| f.fatal)
-}
-
-/// Writes the findings: as a JSON array on one line, or in words.
-pub fn print(findings: &[Finding], json: bool, out: &mut dyn Write) -> io::Result<()> {
-    if json {
-        serde_json::to_writer(&mut *out, findings)?;
-        return writeln!(out);
-    }
-    for f in findings {
-        writeln!(out, "{:<9}{}", if f.fatal { "PROBLEM" } else { "note" }, plain(&f.what))?;
-        if !f.remedy.is_empty() {
-            writeln!(out, "         -> {}", plain(&f.remedy))?;
-        }
-    }
-    if !any_fatal(findings) {
-        writeln!(out, "ok       nothing that the broker can see would stop a login")?;
-    }
-    Ok(())
-}
-
-/// What a directory server wrote into an error must not move the cursor.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// Where the file system of `path` is mounted, and what it is (proc_pid_mountinfo(5)). Of several at
-/// one place the last one is seen.
-fn mount_of<'m>(mountinfo: &'m str, path: &Path) -> Option<(PathBuf, &'m str)> {
-    let mounts = mountinfo.lines().filter_map(|line| {
-        let (head, tail) = line.split_once(" - ")?;
-        let point = PathBuf::from(head.split(' ').nth(4)?.replace("\\040", " "));
-        path.starts_with(&point).then_some((point, tail.split(' ').next()?))
-    });
-    mounts.max_by_key(|(point, _)| point.components().count())
-}
-
-fn refused(e: &ConfigError) -> Finding {
-    let at = e.line.map_or_else(|| e.file.clone(), |line| format!("{}:{line}", e.file));
-    Finding::fatal("config", format!("{at}: {}", e.what), e.remedy.clone())
-}
-
 /// The machine as it is looked at: this one, or a test's.
-struct Machine {
+pub(super) struct Machine {
     root: PathBuf,
     paths: Paths,
     local: LocalAccounts,
@@ -124,7 +25,7 @@ struct Machine {
 }
 
 impl Machine {
-    fn this(paths: Paths) -> Self {
+    pub(super) fn this(paths: Paths) -> Self {
         let is_root = nix::unistd::geteuid().is_root();
         Self { root: "/".into(), paths, local: LocalAccounts::read(), root_uid: 0, is_root }
     }
@@ -134,7 +35,7 @@ impl Machine {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    fn check(&self, config: &Config, has_providers: bool) -> Vec<Finding> {
+    pub(super) fn check(&self, config: &Config, has_providers: bool) -> Vec<Finding> {
         let mut findings = self.ids(&config.ids, &config.builtin);
         let kept = "ids, bindings and passwords are kept there";
         findings.extend(self.broker_user());
@@ -349,11 +250,20 @@ impl Machine {
     }
 }
 
+/// Where the file system of `path` is mounted, and what it is (proc_pid_mountinfo(5)). Of several at
+/// one place the last one is seen.
+fn mount_of<'m>(mountinfo: &'m str, path: &Path) -> Option<(PathBuf, &'m str)> {
+    let mounts = mountinfo.lines().filter_map(|line| {
+        let (head, tail) = line.split_once(" - ")?;
+        let point = PathBuf::from(head.split(' ').nth(4)?.replace("\\040", " "));
+        path.starts_with(&point).then_some((point, tail.split(' ').next()?))
+    });
+    mounts.max_by_key(|(point, _)| point.components().count())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DirectoryGroup, Method, Person, Unavailable};
-    use crate::provider::{Which, Who};
     use std::os::unix::fs::PermissionsExt;
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -581,75 +491,5 @@ mod tests {
         assert_eq!(id("[[builtin.user]]\nname = \"alice\"\nuid = 1500\n"), "local-id");
         assert_eq!(id("[[builtin.group]]\nname = \"ml\"\n"), "local-name");
         assert_eq!(id("[[builtin.group]]\nname = \"vision\"\ngid = 1600\n"), "local-id");
-    }
-
-    #[tokio::test]
-    async fn config_error_with_file_and_line() {
-        let e = Config::parse("gpuhub.toml", "[ids]\nuid_rang = 1\n").map(|_| ()).unwrap_err();
-        let found = check(Err(&e), &[], &Paths::default()).await;
-        assert_eq!(found.len(), 1);
-        assert!(found[0].id == "config" && found[0].fatal);
-        assert!(found[0].what.starts_with("gpuhub.toml:2: unknown field"), "{}", found[0].what);
-        assert!(!found[0].remedy.is_empty());
-    }
-
-    /// A provider whose check does what the test says.
-    struct Ill(&'static str);
-
-    #[async_trait::async_trait]
-    impl Provider for Ill {
-        fn name(&self) -> &str {
-            self.0
-        }
-        fn kind(&self) -> &'static str {
-            "ldap"
-        }
-        fn issuer(&self) -> &str {
-            "ill"
-        }
-
-        fn method(&self) -> Method {
-            Method::Password
-        }
-        async fn find(&self, _: Who<'_>) -> Result<Option<Person>, Unavailable> {
-            Ok(None)
-        }
-        async fn find_group(&self, _: Which<'_>) -> Result<Option<DirectoryGroup>, Unavailable> {
-            Ok(None)
-        }
-        async fn check(&self) -> Vec<Finding> {
-            match self.0 {
-                "hangs" => std::future::pending().await,
-                "panics" => panic!("on purpose"),
-                _ => vec![Finding::fatal("ldap-unreachable", "No.", "Do.")],
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn providers_that_speak_hang_and_panic() {
-        let providers: Vec<Arc<dyn Provider>> = ["hangs", "panics", "speaks"].map(|n| Arc::new(Ill(n)) as _).to_vec();
-        let found = ask(&providers, Duration::from_millis(50)).await;
-        let ids: Vec<_> = found.iter().map(|f| f.id).collect();
-        assert_eq!(ids, ["provider-check", "provider-check", "ldap-unreachable"]);
-        assert!(found[0].what.contains("hangs") && found[1].what.contains("panics"));
-    }
-
-    #[test]
-    fn printed() {
-        let findings = [Finding::fatal("state", "It is\x1b gone.", "Make it."), Finding::note("x", "By the way.")];
-        let text = |findings: &[Finding], json| {
-            let mut out = Vec::new();
-            print(findings, json, &mut out).unwrap();
-            String::from_utf8(out).unwrap()
-        };
-        assert_eq!(text(&findings, false), "PROBLEM  It is  gone.\n         -> Make it.\nnote     By the way.\n");
-        assert!(any_fatal(&findings) && !any_fatal(&findings[1..]));
-        assert!(text(&[], false).starts_with("ok "));
-        assert_eq!(text(&[], true), "[]\n");
-        assert_eq!(
-            text(&findings[1..], true),
-            "[{\"id\":\"x\",\"fatal\":false,\"what\":\"By the way.\",\"remedy\":\"\"}]\n"
-        );
     }
 }
