@@ -6,10 +6,12 @@
 //! A request has exactly one reply; a login is a conversation of requests on one connection, and
 //! closing the connection cancels it.
 
+mod admin;
 mod cache;
 mod ids;
 mod passcode;
 
+pub use admin::*;
 pub use cache::*;
 pub use ids::*;
 pub use passcode::*;
@@ -442,95 +444,6 @@ impl Code {
             Code::AuthtokErr => 20,
         }
     }
-}
-
-/// Administration of the builtin directory.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Admin {
-    /// `gpuhub user add`.
-    UserAdd(NewUser),
-    /// `gpuhub user del`.
-    UserDel(NameQuery),
-    /// `gpuhub user list`.
-    UserList(Nothing),
-    /// `gpuhub user passwd`.
-    UserPasswd(NewPassword),
-    /// `gpuhub group add`.
-    GroupAdd(NewGroup),
-    /// `gpuhub group del`.
-    GroupDel(NameQuery),
-    /// `gpuhub group list`.
-    GroupList(Nothing),
-    /// `gpuhub group member add|del`.
-    GroupMember(Membership),
-}
-
-/// A user to be added.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewUser {
-    /// Login name.
-    pub name: String,
-    /// Full name.
-    #[serde(default)]
-    pub full_name: String,
-    /// A fixed uid; absent: derived from the name.
-    #[serde(default)]
-    pub uid: Option<u32>,
-    /// Names of existing builtin groups.
-    #[serde(default)]
-    pub groups: Vec<String>,
-    /// First password; absent: only key logins.
-    #[serde(default)]
-    pub password: Option<Secret>,
-}
-
-/// A password set by the administrator.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewPassword {
-    /// Whose.
-    pub name: String,
-    /// The password.
-    pub password: Secret,
-}
-
-/// A group to be added.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewGroup {
-    /// Its name.
-    pub name: String,
-    /// A fixed gid; absent: derived from the name.
-    #[serde(default)]
-    pub gid: Option<u32>,
-}
-
-/// A change of membership.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Membership {
-    /// The group.
-    pub group: String,
-    /// The member.
-    pub user: String,
-    /// Becomes one (true) or is one no more.
-    pub member: bool,
-}
-
-/// Reply to [`Call::Admin`].
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AdminReply {
-    /// Done.
-    Done(Nothing),
-    /// Refused; a sentence for the administrator.
-    Refused(String),
-    /// A list of users.
-    Users(Vec<Passwd>),
-    /// A list of groups.
-    Groups(Vec<Group>),
 }
 
 /// Reply to [`Call::GetStatus`].
