@@ -1,5 +1,6 @@
 //! Whom a directory's own rules let in, where.
 
+use super::groups::bis;
 use super::*;
 use gpuhubd::provider::Origin;
 

@@ -1,5 +1,6 @@
 //! Groups of thousands, and somebody in a thousand groups, whose order is always the same.
 
+use super::groups::*;
 use super::*;
 use std::fmt::Write;
 
