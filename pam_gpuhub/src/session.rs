@@ -209,6 +209,14 @@ mod tests {
     }
 
     #[test]
+    fn by_another_login_name_it_is_whoever_the_broker_says_and_never_somebody_local() {
+        let context = Context { user: "alice@corp.example".into(), ..Context::default() };
+        assert!(make_ready(&context, &ready("alice", 20001)).is_ok());
+        assert!(matches!(make_ready(&context, &ready("root", 20001)), Err(Failure::Entry("local-name"))));
+        assert!(matches!(make_ready(&context, &ready("alice", 0)), Err(Failure::Entry("bad-id"))));
+    }
+
+    #[test]
     fn no_class_of_ids_that_are_never_given_passes() {
         let entry = |name: &str, uid, gid| {
             let mut ready = ready(name, uid);

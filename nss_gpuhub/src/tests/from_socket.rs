@@ -59,6 +59,30 @@ fn names_that_cannot_be_are_not_asked_for() {
     assert_eq!(asked.lock().unwrap().len(), 1);
 }
 
+/// Whose another login name is the broker alone knows, however complete the snapshot; what it answers is vetted.
+#[test]
+fn another_login_name_has_the_entry_of_whoever_logs_in_by_it() {
+    let place = Place::new("alias", NOBODY);
+    let _published = place.publish(&content());
+    let asked = place.broker(|request| {
+        Some(match request {
+            r if r.contains("GetGroupIds") => r#"{"parameters":{"gids":[30001,30002]}}"#.into(),
+            r if r.contains("root@corp") => user_reply(&passwd("root", 30001)),
+            r if r.contains("low@corp") => user_reply(&passwd("low", 999)),
+            r if r.contains("nobody@corp") => error("NoSuchEntry"),
+            _ => user_reply(&passwd("zoe", 30001)),
+        })
+    });
+    assert_eq!(getpwnam("zoe@corp.example"), Ok(passwd("zoe", 30001)));
+    assert_eq!(initgroups("zoe@corp.example", 30001, 8, -1), Ok(vec![30001, 30002]));
+    for name in ["nobody@corp.example", "root@corp.example", "low@corp.example"] {
+        assert_eq!(getpwnam(name), Err(NOT_FOUND), "{name}");
+    }
+    let before = asked.lock().unwrap().len();
+    assert_eq!(getpwnam("carol"), Err(NOT_FOUND), "a complete snapshot knows all other names");
+    assert_eq!(asked.lock().unwrap().len(), before);
+}
+
 #[test]
 fn what_the_broker_knows_is_found() {
     let place = Place::new("socket", NOBODY);
