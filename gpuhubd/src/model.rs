@@ -202,6 +202,8 @@ pub enum Reason {
     AccountExpired,
     /// The password is too old, and must be changed first.
     PasswordExpired,
+    /// It has expired, and its directory does not even let her in to change it.
+    PasswordUnchangeable,
     /// The administrator wants it changed first.
     MustChangePassword,
     /// No new password that the directory takes.
@@ -258,7 +260,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason once.
-    pub const ALL: [Reason; 34] = [
+    pub const ALL: [Reason; 35] = [
         Reason::WrongPassword,
         Reason::EmptyPassword,
         Reason::UnknownUser,
@@ -267,6 +269,7 @@ impl Reason {
         Reason::AccountDisabled,
         Reason::AccountExpired,
         Reason::PasswordExpired,
+        Reason::PasswordUnchangeable,
         Reason::MustChangePassword,
         Reason::NotChanged,
         Reason::LogonRestricted,
@@ -311,6 +314,7 @@ impl Reason {
             Reason::AccountDisabled => "account-disabled",
             Reason::AccountExpired => "account-expired",
             Reason::PasswordExpired => "password-expired",
+            Reason::PasswordUnchangeable => "password-unchangeable",
             Reason::MustChangePassword => "must-change-password",
             Reason::NotChanged => "password-not-changed",
             Reason::LogonRestricted => "logon-restricted",
@@ -345,7 +349,7 @@ impl Reason {
         match self {
             Reason::UnknownUser | Reason::BadName => Code::UserUnknown,
             Reason::AccountLocked | Reason::AccountDisabled | Reason::AccountExpired => Code::AcctExpired,
-            Reason::PasswordExpired | Reason::MustChangePassword => Code::NewAuthtokReqd,
+            Reason::PasswordExpired | Reason::PasswordUnchangeable | Reason::MustChangePassword => Code::NewAuthtokReqd,
             Reason::TooManyTries | Reason::Busy => Code::MaxTries,
             Reason::NotAllowed | Reason::LogonRestricted | Reason::NameTaken | Reason::EntryRefused | Reason::NoId => {
                 Code::PermDenied
@@ -387,6 +391,9 @@ impl Reason {
             | Reason::Cancelled => None,
             Reason::AccountExpired => Some("This account has expired."),
             Reason::PasswordExpired => Some("Your password has expired and must be changed."),
+            Reason::PasswordUnchangeable => Some(
+                "Your password has expired, and the directory no longer lets you change it. Ask your administrator.",
+            ),
             Reason::MustChangePassword => Some("Your password must be changed before the first login."),
             Reason::NotChanged => Some("Your password has not been changed."),
             Reason::LogonRestricted => Some("You are not allowed to log in now, or from here."),

@@ -106,7 +106,7 @@ def test_an_expired_password_lets_in_as_often_as_the_policy_says(box, ds):
         ds.set_password(CAROL, CAROL.password)
         time.sleep(2.1)
         assert lets_in(box, CAROL) and lets_in(box, CAROL)
-        assert reason(box, CAROL) == ("PAM_NEW_AUTHTOK_REQD", "password-expired")
+        assert reason(box, CAROL) == ("PAM_NEW_AUTHTOK_REQD", "password-unchangeable")
         assert reason(box, CAROL, "wrong")[1] == "wrong-password", "only who knows it is told so"
 
 

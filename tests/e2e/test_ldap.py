@@ -93,7 +93,7 @@ def test_expired_password(box, slapd):
         slapd.set_password(CAROL, CAROL.password)
         time.sleep(2.1)
         assert box.pam("carol", answers=(CAROL.password,)) == "PAM_NEW_AUTHTOK_REQD"
-        box.wait_audit(event="auth", user="carol", reason="password-expired")
+        box.wait_audit(event="auth", user="carol", reason="password-unchangeable")
     finally:
         slapd.modify(CAROL.dn, "delete: pwdPolicySubentry")
         slapd.set_password(CAROL, CAROL.password)

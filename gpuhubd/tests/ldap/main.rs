@@ -236,7 +236,7 @@ async fn the_directory_s_policy_is_obeyed() {
     assert_eq!(log_in(&p, &expired, "pw-expired").await, Err(Reason::AccountExpired));
     assert_eq!(log_in(&p, &expired, "wrong").await, Err(Reason::WrongPassword));
     let stale = find(&p, "stale").await.unwrap();
-    assert_eq!(log_in(&p, &stale, "pw-stale").await, Err(Reason::PasswordExpired));
+    assert_eq!(log_in(&p, &stale, "pw-stale").await, Err(Reason::PasswordUnchangeable));
     assert_eq!(log_in(&p, &stale, "wrong").await, Err(Reason::WrongPassword));
     let reset = find(&p, "reset").await.unwrap();
     assert_eq!(log_in(&p, &reset, "pw-reset").await, Err(Reason::MustChangePassword));

@@ -20,7 +20,7 @@ async fn warnings_and_grace_logins() {
         left.push(n);
     }
     assert!(left.len() == 3 && left.is_sorted_by(|a, b| a > b), "three, each one less: {left:?}");
-    assert_eq!(notice(&p, "graced", "pw-graced").await, Err(Reason::PasswordExpired));
+    assert_eq!(notice(&p, "graced", "pw-graced").await, Err(Reason::PasswordUnchangeable));
 }
 
 #[tokio::test(flavor = "multi_thread")]

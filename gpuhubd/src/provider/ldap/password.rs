@@ -24,7 +24,8 @@ pub(super) fn verdict(answer: &Answer) -> Result<Option<Notice>, Denied> {
     match (result.rc, answer.policy.error) {
         (_, Some(Fault::AccountLocked)) => because(Reason::AccountLocked),
         // The server says this only of a password that was right.
-        (0 | 49, Some(Fault::PasswordExpired)) => because(Reason::PasswordExpired),
+        (0, Some(Fault::PasswordExpired)) => because(Reason::PasswordExpired),
+        (49, Some(Fault::PasswordExpired)) => because(Reason::PasswordUnchangeable),
         (0 | 49, Some(Fault::ChangeAfterReset)) => because(Reason::MustChangePassword),
         (0, _) => Ok(answer.policy.warning.map(|warning| match warning {
             Warning::ExpiresIn(seconds) => Notice::ExpiresIn(seconds.into()),
@@ -76,10 +77,8 @@ fn says(text: &str, words: &[&str]) -> bool {
 pub(super) fn changed(bound: &Answer, change: Option<&Answer>) -> Result<(), String> {
     let Some(answer) = change else {
         return Err(match verdict(bound).map_err(|d| d.reason) {
-            Err(Reason::PasswordExpired | Reason::MustChangePassword) => {
-                "Your password has expired, and the directory no longer lets you change it. Ask your administrator."
-            }
             Err(Reason::WrongPassword) => "The old password is wrong.",
+            Err(reason @ Reason::PasswordUnchangeable) => reason.told().unwrap_or_default(),
             _ => "The directory does not let you change your password.",
         }
         .into());
@@ -185,7 +184,8 @@ mod tests {
         assert_eq!(reason(0, "", Some(Fault::AccountLocked)), Err(Reason::AccountLocked));
         assert_eq!(reason(49, "", None), Err(Reason::WrongPassword));
         assert_eq!(reason(49, "", Some(Fault::AccountLocked)), Err(Reason::AccountLocked));
-        assert_eq!(reason(49, "", Some(Fault::PasswordExpired)), Err(Reason::PasswordExpired));
+        assert_eq!(reason(49, "", Some(Fault::PasswordExpired)), Err(Reason::PasswordUnchangeable));
+        assert_eq!(reason(0, "", Some(Fault::PasswordExpired)), Err(Reason::PasswordExpired));
         assert_eq!(reason(19, "Exceed password retry limit.", None), Err(Reason::AccountLocked));
         assert_eq!(reason(53, "Account inactivated. Contact", None), Err(Reason::AccountLocked));
         assert_eq!(reason(53, "Entry permanently locked.\n", None), Err(Reason::AccountLocked));
