@@ -87,15 +87,29 @@ def test_denied_in_the_browser(box, oidc):
     box.wait_audit(event="auth", user="dave", result="denied", reason="denied-by-user")
 
 
-def test_a_code_expires(box, oidc):
+def test_a_code_expires_and_a_fresh_one_too(box, oidc):
     oidc.restart(code_ttl=4)
     try:
-        terminal = Terminal(box, "dave")
-        terminal.device_code()
-        terminal.line("")
-        session = terminal.finish(timeout=40)
-        assert not session.accepted and "expired" in session.transcript
+        session = Terminal(box, "dave").press_enter(timeout=40)
+        assert not session.accepted and session.transcript.count("Here is a fresh one.") == 1
+        assert "Log in again for a new one." in session.transcript
         box.wait_audit(event="auth", user="dave", result="denied", reason="code-expired")
+    finally:
+        oidc.restart(code_ttl=120)
+
+
+def test_a_fresh_code_is_as_good(box, oidc):
+    oidc.restart(code_ttl=10)
+    try:
+        terminal = Terminal(box, "dave", "id -un", timeout=40)
+        late = terminal.device_code()
+        terminal.line("")
+        fresh = terminal.device_code()
+        assert fresh != late
+        oidc.device.approve(fresh, "dave")
+        terminal.line("")
+        session = terminal.finish()
+        assert session.status == 0, session
     finally:
         oidc.restart(code_ttl=120)
 

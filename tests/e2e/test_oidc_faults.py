@@ -62,7 +62,7 @@ def try_dave(box, faulty, fault, timeout=40):
     terminal = Terminal(box, "dave", "id", timeout=timeout)
     if terminal.expect(DEVICE_PROMPT, r"Password: $", r"Permission denied") < 2:
         terminal.line("")
-    return terminal.finish(timeout=timeout)
+    return terminal.press_enter(timeout=timeout)
 
 
 def assert_refused(box, session, reasons):

@@ -96,6 +96,14 @@ class Terminal:
         self.screen += self.child.before
         return self.close()
 
+    def press_enter(self, timeout: float = 30) -> Session:
+        """Presses Enter at each code until ssh ends: one that has expired is followed by a fresh one."""
+        while self.child.expect([DEVICE_PROMPT, pexpect.EOF], timeout=timeout) == 0:
+            self.screen += self.child.before + self.child.after
+            self.line("")
+        self.screen += self.child.before
+        return self.close()
+
     def vanish(self) -> None:
         """The client is killed. One that only loses its terminal may still send an empty answer."""
         self.client.stop("ssh", 9)

@@ -168,10 +168,26 @@ async fn a_provider_that_hangs_is_left_in_time() {
 async fn a_code_that_nobody_uses_expires() {
     let idp = Idp::start().await;
     idp.polls([pending(), error("expired_token")]);
-    assert_eq!(Login::of(&idp, "").await.result.unwrap_err().reason, Reason::CodeExpired);
+    let login = Login::of(&idp, "").await;
+    assert_eq!(login.result.unwrap_err().reason, Reason::CodeExpired);
+    assert_eq!((login.prompts.len(), idp.seen("/device/auth").len()), (2, 2), "a fresh one, once");
     idp.change(|s| s.device.1["expires_in"] = json!(2));
     idp.polls([pending()]);
     assert_eq!(Login::of(&idp, "").await.result.unwrap_err().reason, Reason::CodeExpired);
+}
+
+#[tokio::test]
+async fn a_fresh_code_is_as_good_as_the_first() {
+    let idp = Idp::start().await;
+    idp.polls([error("expired_token"), token(json!({}))]);
+    let login = Login::of(&idp, "").await;
+    assert_eq!(login.result.unwrap().name.as_str(), "alice");
+    assert_eq!(login.prompts.len(), 2);
+    // A refusal is followed by none.
+    let idp = Idp::start().await;
+    idp.polls([error("access_denied")]);
+    let login = Login::of(&idp, "").await;
+    assert_eq!((login.result.unwrap_err().reason, login.prompts.len()), (Reason::DeniedByUser, 1));
 }
 
 #[tokio::test]

@@ -97,6 +97,7 @@ impl OidcProvider {
 
     /// Shows the code and waits for both the person's Enter and the end of the polling. What the
     /// polling ended with, good or bad, is told once she presses Enter: a prompt cannot be taken back.
+    /// `Err`: she did not.
     async fn converse(
         &self,
         name: &UserName,
@@ -104,7 +105,7 @@ impl OidcProvider {
         dialog: &mut Dialog,
         grant: &Grant,
         outcome: impl Future<Output = Result<Person, Denied>>,
-    ) -> Result<Person, Denied> {
+    ) -> Result<Result<Person, Denied>, Denied> {
         let text = prompt::text(name, origin, grant, self.config.qr);
         let last_call = grant.since + grant.life + LAST_CALL;
         let asked = async {
@@ -119,11 +120,11 @@ impl OidcProvider {
         tokio::select! {
             enter = &mut asked => {
                 enter?;
-                outcome.await
+                Ok(outcome.await)
             }
             end = &mut outcome => {
                 asked.await?;
-                end
+                Ok(end)
             }
         }
     }
@@ -178,20 +179,29 @@ impl Provider for OidcProvider {
         let Some(endpoint) = &metadata.device_authorization_endpoint else {
             return Err(Denied::because(Reason::BackendUnavailable, "the provider offers no device grant"));
         };
-        let grant = device::request(&self.http, endpoint, &self.credentials, &self.scopes).await?;
-        let outcome = async {
-            // The keys are fetched while she is at her browser; if that fails, verifying tries again.
-            let keys = async {
-                if self.config.profile.proof == Proof::IdToken {
-                    let _ = self.documents.keys(&metadata).await;
-                }
+        let mut is_last = false;
+        loop {
+            let grant = device::request(&self.http, endpoint, &self.credentials, &self.scopes).await?;
+            let outcome = async {
+                // The keys are fetched while she is at her browser; if that fails, verifying tries again.
+                let keys = async {
+                    if self.config.profile.proof == Proof::IdToken {
+                        let _ = self.documents.keys(&metadata).await;
+                    }
+                };
+                let tokens = poll::tokens(&self.http, &metadata.token_endpoint, &self.credentials, &grant);
+                let ((), tokens) = tokio::join!(keys, tokens);
+                self.identify(&metadata, &tokens?, name).await
             };
-            let tokens = poll::tokens(&self.http, &metadata.token_endpoint, &self.credentials, &grant);
-            let ((), tokens) = tokio::join!(keys, tokens);
-            self.identify(&metadata, &tokens?, name).await
-        };
-        let person = self.converse(name, origin, dialog, &grant, outcome).await?;
-        Ok(Authenticated::verified(person, Method::DeviceCode))
+            match self.converse(name, origin, dialog, &grant, outcome).await? {
+                // She is there, and was too late. Once: something that presses Enter by itself is not asked for ever.
+                Err(denied) if denied.reason == Reason::CodeExpired && !is_last => {
+                    dialog.complain("The code has expired. Here is a fresh one.");
+                    is_last = true;
+                }
+                ended => return ended.map(|person| Authenticated::verified(person, Method::DeviceCode)),
+            }
+        }
     }
 
     fn asks_passcode_first(&self) -> bool {
