@@ -59,7 +59,7 @@ def build() -> None:
         first = [pool.submit(layers.ensure, roots.BASE), pool.submit(prepare_npm)]
         for future in concurrent.futures.as_completed(first):
             future.result()
-        others = (roots.SERVERS, roots.HUB, roots.DJANGO, roots.AD, roots.DS, roots.PEERS)
+        others = (roots.SERVERS, roots.HUB, roots.DJANGO, roots.AD, roots.DS, roots.PEERS, roots.CLIENTS)
         second = [pool.submit(layers.ensure, recipe) for recipe in others]
         for future in concurrent.futures.as_completed(second):
             future.result()

@@ -162,6 +162,9 @@ python3 -m venv /opt/django
 # slapd's own first database is not ours: the harness brings its configuration.
 SERVERS = chroot_layer("servers", [BASE, OIDC], _INSTALL + "slapd ldap-utils openssl procps\nrm -rf /var/lib/ldap/*\n")
 
+# Whence people come who do not use OpenSSH.
+CLIENTS = chroot_layer("clients", [BOX], _INSTALL + "putty-tools python3-paramiko\n")
+
 PEERS = chroot_layer("peers", [BOX], _INSTALL + "nslcd libnss-ldapd sssd-ldap libnss-sss python3-minimal\n")
 
 # A domain is made once; a test that changes it changes it back.
@@ -206,4 +209,4 @@ useradd --system --user-group --home-dir /var/lib/dirsrv --shell /usr/sbin/nolog
 rm -f /var/cache/apt/*.bin
 """)
 
-ALL = (BASE, BOX, VENV, NODE, CHP, OIDC, HUB, SERVERS, DJANGO, AD, DS, PEERS)
+ALL = (BASE, BOX, VENV, NODE, CHP, OIDC, HUB, SERVERS, DJANGO, AD, DS, PEERS, CLIENTS)
