@@ -63,6 +63,8 @@ pub struct OidcConfig {
     pub signing_algs: Vec<String>,
     /// For each request.
     pub timeout: DurationText,
+    /// Through which proxy it is reached; empty: through none; absent: what the broker's environment says.
+    pub proxy: Option<String>,
     /// Clock difference tolerated.
     pub leeway: DurationText,
     /// How the code is drawn.
@@ -165,6 +167,7 @@ pub struct OidcTable {
     signing_algs: Vec<String>,
     #[serde(default = "ten")]
     timeout: DurationText,
+    proxy: Option<String>,
     #[serde(default = "one_minute")]
     leeway: DurationText,
     #[serde(default)]
@@ -256,6 +259,7 @@ impl OidcTable {
             organizations: logins.chain(ids).collect(),
             signing_algs: self.signing_algs,
             timeout: self.timeout,
+            proxy: self.proxy,
             leeway: self.leeway,
             qr: self.qr,
             ask_passcode_first: self.ask_passcode_first,

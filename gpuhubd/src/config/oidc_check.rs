@@ -30,6 +30,10 @@ impl OidcConfig {
                 &format!("Choose from {}.", ASYMMETRIC.join(", ")),
             ));
         }
+        let is_proxy = |url: &str| url.is_empty() || url.starts_with("http://") || url.starts_with("https://");
+        if !self.proxy.as_deref().is_none_or(is_proxy) {
+            return Err(wrong("proxy is no address", "Write http://host:port, or \"\" for none."));
+        }
         if self.id_token_as_password && self.profile.proof != Proof::IdToken {
             return Err((
                 format!("id_token_as_password is set, and a provider of kind {} signs no ID tokens", self.profile.kind),
@@ -258,6 +262,17 @@ mod tests {
         for profile in PROFILES {
             let lines = format!("{}\nallow_anyone = true\nid_token_as_password = true", base(profile.kind));
             assert_eq!(parse(profile.kind, &lines).is_ok(), profile.proof == Proof::IdToken, "{}", profile.kind);
+        }
+    }
+
+    #[test]
+    fn proxies() {
+        let with = |proxy: &str| parse("oidc", &format!("{}\nallow_anyone = true\nproxy = \"{proxy}\"", base("oidc")));
+        for good in ["", "http://proxy.example:3128", "https://proxy.example"] {
+            assert!(with(good).is_ok(), "{good}");
+        }
+        for bad in ["proxy.example:3128", "socks5://proxy.example", "file:///etc"] {
+            assert!(with(bad).unwrap_err().contains("proxy is no address"), "{bad}");
         }
     }
 

@@ -9,6 +9,7 @@ mod google;
 mod idp;
 mod login;
 mod oauth2;
+mod proxy;
 
 use gpuhub_common::secret::Secret;
 use gpuhubd::model::{Method, Reason};

@@ -1,8 +1,8 @@
 //! The HTTP client for one provider: https only, no redirects, no cookies, deadlines on
 //! everything, and answers of bounded size.
 //!
-//! A proxy is taken from the broker's environment (`HTTPS_PROXY`, `NO_PROXY`), as boxes behind one
-//! have it there already. The TLS session ends at the provider all the same, so a proxy sees a
+//! A proxy is taken from the configuration, or from the broker's environment (`HTTPS_PROXY`, `NO_PROXY`), as
+//! boxes behind one have it there already. The TLS session ends at the provider all the same, so a proxy sees a
 //! host name and nothing else, and cannot answer in the provider's stead.
 
 use super::opaque::Opaque;
@@ -11,7 +11,7 @@ use crate::config::OidcConfig;
 use chrono::{DateTime, Utc};
 use openidconnect::url::form_urlencoded;
 use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder, Response, header};
+use reqwest::{Client, Proxy, RequestBuilder, Response, header};
 use serde::de::DeserializeOwned;
 use std::error::Error;
 use std::fmt;
@@ -73,7 +73,12 @@ impl Http {
     pub fn new(config: &OidcConfig) -> Result<Self, String> {
         let tls = crate::tls::client_config(config.ca_file.as_deref())?;
         let timeout = config.timeout.0;
-        let client = Client::builder()
+        let builder = match config.proxy.as_deref() {
+            None => Client::builder(),
+            Some("") => Client::builder().no_proxy(),
+            Some(url) => Client::builder().proxy(Proxy::https(url).map_err(|e| format!("proxy: {}", cause(&e)))?),
+        };
+        let client = builder
             .use_preconfigured_tls((*tls).clone())
             .https_only(true)
             .redirect(Policy::none())
