@@ -2,7 +2,7 @@
 //!
 //! One task a connection. All begin in a runtime of one thread, the crowd's, where lookups stay to their
 //! end: nothing is handed from thread to thread for them. What begins otherwise moves to the broker's own
-//! runtime, so that a login has its threads for itself, however many lookups there are. A connection is
+//! runtime, so that logins have a thread for themselves, however many lookups there are. A connection is
 //! either fresh, or in a conversation (a login or a password change); [`rights`] says what may be asked in
 //! which state by whom, and whatever else comes ends the connection.
 

@@ -97,7 +97,7 @@ impl Store {
     /// `provider` has just said, at `at`, that all that is known of its people and groups is so; but not of
     /// those that are expired.
     pub fn confirm(&self, provider: &str, at: i64) -> Result<(), StoreError> {
-        self.transaction(|tx| {
+        let write = |tx: &Transaction<'_>| {
             for table in ["people", "groups"] {
                 tx.execute(
                     &format!("UPDATE {table} SET fetched_at = ?2 WHERE provider = ?1 AND fetched_at > {EXPIRED}"),
@@ -105,7 +105,8 @@ impl Store {
                 )?;
             }
             Ok(())
-        })
+        };
+        self.transaction_of(write, |()| false)
     }
 
     /// Who was seen when, just as she is known; but not those who are expired.

@@ -284,6 +284,8 @@ mod tests {
         s.put_person(&KnownPerson { fetched_at: 9, ..known("alice", 5000) }, &g).unwrap();
         assert_eq!(s.person("alice").unwrap().unwrap().fetched_at, 9);
         assert_eq!(s.edits(), edits);
+        s.confirm("corp", 10).unwrap();
+        assert_eq!((s.person("alice").unwrap().unwrap().fetched_at, s.edits()), (10, edits));
         // Nor is what comes in new, of somebody else.
         s.put_person(&known("bob", 5001), &[group("ml", 7000, &["bob"]), group("vision", 7002, &["bob"])]).unwrap();
         s.bind("carol", &PersonKey { issuer: "corp".into(), subject: "carol".into() }).unwrap();
