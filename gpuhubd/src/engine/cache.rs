@@ -2,7 +2,6 @@
 
 use super::{Caller, Engine, LookupError};
 use crate::audit::{Event, Outcome};
-use crate::model::Method;
 use crate::provider::{Provider, builtin};
 use crate::store::{Cached, EXPIRED, IdKind, StoreError, unix_now};
 use gpuhub_common::wire::{
@@ -85,7 +84,7 @@ impl Engine {
             (Some(_), Some(contact)) => contact.mode,
             (Some(_), None) => "replica",
             (None, _) if provider.name() == builtin::NAME => "own",
-            (None, _) if provider.method() == Method::DeviceCode => "login",
+            (None, _) if !provider.knows_people() => "login",
             (None, _) => "on-demand",
         };
         let undecided =

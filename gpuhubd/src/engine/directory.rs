@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::turns::{Asker, Turn};
-use crate::model::{Denied, Method, Person, Reason};
+use crate::model::{Denied, Person, Reason};
 use crate::provider::{Provider, Which, Who};
 use crate::store::{KnownGroup, KnownPerson, StoreError, unix_now};
 use gpuhub_common::entry::{Group, Passwd};
@@ -272,7 +272,7 @@ impl Engine {
         let is_anybody = matches!(asker, Asker::Anybody(_));
         let bound = known.and_then(|k| self.provider(&k.provider).filter(|p| p.issuer() == k.key.issuer)).cloned();
         if let Some(provider) = &bound {
-            if provider.method() == Method::DeviceCode {
+            if !provider.knows_people() {
                 return Ok(Resolved::AtProvider(Arc::clone(provider), known.is_some_and(|k| !k.gone)));
             }
             let spared = is_anybody && known.is_some_and(|k| k.gone) && self.has_nobody_else(provider);
@@ -282,7 +282,7 @@ impl Engine {
             self.forget(name.as_str()).await;
         }
         for provider in self.providers.iter().filter(|p| bound.as_ref().is_none_or(|b| b.name() != p.name())) {
-            if provider.method() == Method::DeviceCode {
+            if !provider.knows_people() {
                 if provider.may_become(name) {
                     return Ok(Resolved::AtProvider(Arc::clone(provider), false));
                 }

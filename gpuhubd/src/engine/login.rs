@@ -37,6 +37,13 @@ struct Trail<'a> {
     done: bool,
 }
 
+/// Where somebody proves herself, whether she was here before, and who she is if a directory knows her.
+struct SignIn {
+    provider: Arc<dyn Provider>,
+    known: bool,
+    person: Option<Person>,
+}
+
 impl<'a> Trail<'a> {
     fn new(audit: &'a Audit, event: &'static str, context: &'a Context) -> Self {
         Self { audit, event, context, uid: None, method: None, backend: None, done: false }
@@ -117,39 +124,20 @@ impl Engine {
         let promised = self.provisional.get(name.as_str(), Instant::now());
         let mut password = None;
         let proven = match self.resolve(&name, Asker::Login).await {
-            Ok(Resolved::Known(provider, person)) => {
+            Ok(Resolved::Known(provider, person)) if provider.method() == Method::Password => {
                 trail.backend = Some(provider.name().into());
                 trail.method = Some(Method::Password);
                 trail.uid = self.known_uid(&name);
                 self.by_password(&provider, &person, context, dialog, &mut password).await?
             }
-            Ok(Resolved::AtProvider(provider, known)) if mode == ServiceMode::Interactive => {
-                trail.backend = Some(provider.name().into());
-                trail.method = Some(Method::DeviceCode);
-                trail.uid = self.known_uid(&name).filter(|_| known);
-                self.provisional.claim(name.as_str(), Instant::now());
-                if provider.asks_passcode_first() {
-                    trail.method = Some(Method::Passcode);
-                    self.passcode_first(&name, known, dialog).await?;
-                    trail.method = Some(Method::DeviceCode);
-                }
-                provider.device_login(&name, &self.origin(context), dialog).await?
+            Ok(Resolved::Known(provider, person)) => {
+                let at = SignIn { provider, known: true, person: Some(*person) };
+                self.sign_in(&name, at, context, dialog, trail).await?
             }
-            // This service never waits for a human.
-            Ok(Resolved::AtProvider(provider, known))
-                if self.rules.passcode.is_for(&context.service)
-                    && (self.rules.passcode.is_on() || provider.takes_tokens()) =>
-            {
-                trail.backend = known.then(|| provider.name().into());
-                trail.method = Some(Method::Passcode);
-                trail.uid = self.known_uid(&name).filter(|_| known);
-                self.by_passcode(&name, &*provider, known, dialog, &mut trail.method).await?
+            Ok(Resolved::AtProvider(provider, known)) => {
+                self.sign_in(&name, SignIn { provider, known, person: None }, context, dialog, trail).await?
             }
-            Ok(Resolved::AtProvider(provider, true)) => {
-                trail.backend = Some(provider.name().into());
-                return Err(self.turn_away(name.as_str(), dialog, Reason::NoInteractiveService).await);
-            }
-            Ok(Resolved::AtProvider(_, false) | Resolved::Nobody) => {
+            Ok(Resolved::Nobody) => {
                 return Err(self.turn_away(name.as_str(), dialog, Reason::UnknownUser).await);
             }
             Err(denied) => {
@@ -175,6 +163,48 @@ impl Engine {
             self.after_sign_in(proven.person(), began, dialog).await?;
         }
         Ok(())
+    }
+
+    /// At her provider, by a code; or by a passcode where none can be shown.
+    async fn sign_in(
+        &self,
+        name: &UserName,
+        at: SignIn,
+        context: &Context,
+        dialog: &mut Dialog,
+        trail: &mut Trail<'_>,
+    ) -> Result<Authenticated, Denied> {
+        let SignIn { provider, known, person } = at;
+        let passcodes = self.rules.passcode.is_on() || provider.takes_tokens();
+        trail.uid = self.known_uid(name).filter(|_| known);
+        trail.backend = Some(provider.name().into());
+        let proven = match self.rules.services.mode(&context.service) {
+            ServiceMode::Interactive => {
+                trail.method = Some(Method::DeviceCode);
+                self.provisional.claim(name.as_str(), Instant::now());
+                if provider.asks_passcode_first() {
+                    trail.method = Some(Method::Passcode);
+                    self.passcode_first(name, known, dialog).await?;
+                    trail.method = Some(Method::DeviceCode);
+                }
+                provider.device_login(name, &self.origin(context), dialog).await?
+            }
+            // This service never waits for a human.
+            _ if self.rules.passcode.is_for(&context.service) && passcodes => {
+                trail.backend.take_if(|_| !known);
+                trail.method = Some(Method::Passcode);
+                self.by_passcode(name, &*provider, known, dialog, &mut trail.method).await?
+            }
+            _ if known => return Err(self.turn_away(name.as_str(), dialog, Reason::NoInteractiveService).await),
+            _ => {
+                trail.backend = None;
+                return Err(self.turn_away(name.as_str(), dialog, Reason::UnknownUser).await);
+            }
+        };
+        match person {
+            Some(person) => proven.known_as(person),
+            None => Ok(proven),
+        }
     }
 
     async fn by_password(

@@ -3,7 +3,6 @@
 
 use super::directory::{LookupError, unavailable};
 use super::{Asker, Engine};
-use crate::model::Method;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gpuhub_common::name::UserName;
@@ -23,7 +22,7 @@ impl Engine {
             if bound.as_ref().is_some_and(|b| b.provider != provider.name() && self.provider(&b.provider).is_some()) {
                 continue;
             }
-            if provider.method() == Method::DeviceCode {
+            if !provider.knows_people() {
                 if bound.is_some() || provider.may_become(&name) {
                     return Ok(Vec::new());
                 }

@@ -15,7 +15,7 @@ pub mod scripted;
 
 use crate::dialog::Dialog;
 use crate::finding::Finding;
-use crate::model::{Denied, DirectoryGroup, Method, Notice, Person, Sid, Unavailable};
+use crate::model::{Denied, DirectoryGroup, Method, Notice, Person, Reason, Sid, Unavailable};
 use async_trait::async_trait;
 use gpuhub_common::name::{GroupName, UserName};
 use gpuhub_common::secret::Secret;
@@ -37,6 +37,15 @@ impl Authenticated {
     /// By whoever has just verified the proof.
     fn verified(person: Person, method: Method) -> Self {
         Self { person, method, notice: None, asked: Instant::now() }
+    }
+
+    /// Who she is otherwise is `person`, as the directory that knows her says. It must be her: the proof is one for
+    /// that key alone.
+    pub fn known_as(self, person: Person) -> Result<Self, Denied> {
+        if self.person.key == person.key && self.person.name == person.name {
+            return Ok(Self { person, ..self });
+        }
+        Err(Denied::because(Reason::WrongSubject, "her directory knows somebody else by this name"))
     }
 
     /// And what she should know about it.
@@ -115,6 +124,12 @@ pub trait Provider: Send + Sync {
     /// How its people log in.
     fn method(&self) -> Method;
 
+    /// Whether it can say who somebody is before she logs in ([`Provider::find`]). Else only those are known who
+    /// have logged in, and it is asked for nobody.
+    fn knows_people(&self) -> bool {
+        self.method() == Method::Password
+    }
+
     /// Whether it can name all its people without being asked for one. Then an absence is known.
     fn is_complete(&self) -> bool {
         false
@@ -192,7 +207,7 @@ pub trait Provider: Send + Sync {
 
     /// Verifies a password that is not empty. Also says so when the account itself is locked.
     async fn verify_password(&self, _person: &Person, _password: &Secret) -> Result<Authenticated, Denied> {
-        Err(Denied::because(crate::model::Reason::Internal, "no passwords here"))
+        Err(Denied::because(Reason::Internal, "no passwords here"))
     }
 
     /// Does for `name`, who is nobody, what [`Provider::verify_password`] does for somebody, in the same time.
@@ -206,7 +221,7 @@ pub trait Provider: Send + Sync {
         _origin: &Origin,
         _dialog: &mut Dialog,
     ) -> Result<Authenticated, Denied> {
-        Err(Denied::because(crate::model::Reason::Internal, "no device codes here"))
+        Err(Denied::because(Reason::Internal, "no device codes here"))
     }
 
     /// Whether who has a passcode gives it before she is shown a code.
@@ -221,7 +236,7 @@ pub trait Provider: Send + Sync {
 
     /// Verifies such a token, as that of [`Provider::device_login`] is verified; it must not be old, either.
     async fn verify_token(&self, _name: &UserName, _token: &Secret) -> Result<Authenticated, Denied> {
-        Err(Denied::because(crate::model::Reason::Internal, "no tokens here"))
+        Err(Denied::because(Reason::Internal, "no tokens here"))
     }
 
     /// Changes a password whose old one has just been verified. `Err` has a sentence for the person.
