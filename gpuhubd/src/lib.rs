@@ -13,6 +13,7 @@ pub mod privileges;
 pub mod provider;
 pub mod publish;
 pub mod registry;
+pub mod seal;
 pub mod server;
 pub mod store;
 pub mod tls;

@@ -1,8 +1,8 @@
 //! gpuhubd: starts as root, opens what needs root, drops to its own user, serves.
 
 use gpuhubd::audit::{Audit, Event, Outcome};
-use gpuhubd::config::{Config, ConfigError, ProviderConfig};
-use gpuhubd::engine::{Engine, Rules, follow, refresh, replica};
+use gpuhubd::config::{Config, ConfigError, GRANT_KEY_FILE, ProviderConfig};
+use gpuhubd::engine::{Engine, Rules, again, follow, refresh, replica};
 use gpuhubd::finding::Finding;
 use gpuhubd::idmap::Idmap;
 use gpuhubd::machine;
@@ -13,6 +13,7 @@ use gpuhubd::provider::builtin::{self, BuiltinProvider, PasswordRule};
 use gpuhubd::provider::ldap::LdapProvider;
 use gpuhubd::provider::oidc::OidcProvider;
 use gpuhubd::publish::View;
+use gpuhubd::seal::Seal;
 use gpuhubd::server::{self, Policy};
 use gpuhubd::store::Store;
 use gpuhubd::{doctor, publish};
@@ -159,16 +160,27 @@ fn check(mut config: Result<Config, ConfigError>, options: &Options) -> ExitCode
 
 fn run(config: Config, paths: &Paths) -> Result<(), String> {
     // Still root and single-threaded: the socket, the directories, the user.
+    let seal = seal_of(&config)?;
     let listener = privileges::prepare(paths)?;
     let crowd = runtime(1)?;
     // One thread: what it hands to another, and gets back, takes longer than most of what a login does.
-    let served = runtime(1)?.block_on(serve(config, paths, listener, crowd.handle().clone()));
+    let served = runtime(1)?.block_on(serve(config, seal, paths, listener, crowd.handle().clone()));
     crowd.shutdown_background();
     served
 }
 
+/// The key for what people's providers are asked with again. Only root reads it.
+fn seal_of(config: &Config) -> Result<Option<Arc<Seal>>, String> {
+    if !config.providers.iter().any(|p| matches!(p, ProviderConfig::Oidc(c) if c.ask_again.is_some())) {
+        return Ok(None);
+    }
+    let path = config.broker.grant_key_file.as_deref().unwrap_or(Path::new(GRANT_KEY_FILE));
+    Seal::of_file(path).map(|seal| Some(Arc::new(seal))).map_err(|e| format!("{e}; see [broker] grant_key_file"))
+}
+
 async fn serve(
     mut config: Config,
+    seal: Option<Arc<Seal>>,
     paths: &Paths,
     listener: std::os::unix::net::UnixListener,
     crowd: Handle,
@@ -187,6 +199,7 @@ async fn serve(
         services: config.services.clone(),
         passcode: config.passcode.clone(),
         mapped: machine::Mapped::read(Path::new("/")),
+        seal,
     };
     let policy = Policy { label: "main".into(), login_peers: config.broker.login_peers.clone() };
     let rule = PasswordRule { min_length: config.builtin.min_length, min_classes: config.builtin.min_classes };
@@ -208,6 +221,7 @@ async fn serve(
     crowd.spawn(refresh::run(Arc::clone(&engine)));
     crowd.spawn(follow::run(Arc::clone(&engine)));
     crowd.spawn(replica::run(Arc::clone(&engine)));
+    crowd.spawn(again::run(Arc::clone(&engine)));
     // What the store has is served at once; what the configuration changed of it follows.
     let taking_in = Arc::clone(&engine);
     let taking_in = tokio::spawn(async move { taking_in.take_in_builtins().await });

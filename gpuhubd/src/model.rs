@@ -224,6 +224,8 @@ pub enum Reason {
     PasscodeExpired,
     /// It takes a sign-in at the provider first.
     SignInNeeded,
+    /// Asked again, her provider says no: her account there is disabled, or her sign-in has expired or been revoked.
+    NotHonoured,
     /// The directory or provider does not answer, or not what its protocol says.
     BackendUnavailable,
     /// The device code was not used in time.
@@ -260,7 +262,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason once.
-    pub const ALL: [Reason; 35] = [
+    pub const ALL: [Reason; 36] = [
         Reason::WrongPassword,
         Reason::EmptyPassword,
         Reason::UnknownUser,
@@ -280,6 +282,7 @@ impl Reason {
         Reason::PasscodeLocked,
         Reason::PasscodeExpired,
         Reason::SignInNeeded,
+        Reason::NotHonoured,
         Reason::BackendUnavailable,
         Reason::CodeExpired,
         Reason::DeniedByUser,
@@ -325,6 +328,7 @@ impl Reason {
             Reason::PasscodeLocked => "passcode-locked",
             Reason::PasscodeExpired => "passcode-expired",
             Reason::SignInNeeded => "sign-in-needed",
+            Reason::NotHonoured => "not-honoured",
             Reason::BackendUnavailable => "backend-unavailable",
             Reason::CodeExpired => "code-expired",
             Reason::DeniedByUser => "denied-by-user",
@@ -348,7 +352,9 @@ impl Reason {
     pub const fn code(self) -> Code {
         match self {
             Reason::UnknownUser | Reason::BadName => Code::UserUnknown,
-            Reason::AccountLocked | Reason::AccountDisabled | Reason::AccountExpired => Code::AcctExpired,
+            Reason::AccountLocked | Reason::AccountDisabled | Reason::AccountExpired | Reason::NotHonoured => {
+                Code::AcctExpired
+            }
             Reason::PasswordExpired | Reason::PasswordUnchangeable | Reason::MustChangePassword => Code::NewAuthtokReqd,
             Reason::TooManyTries | Reason::Busy => Code::MaxTries,
             Reason::NotAllowed | Reason::LogonRestricted | Reason::NameTaken | Reason::EntryRefused | Reason::NoId => {
@@ -405,6 +411,7 @@ impl Reason {
                 Some("Your passcode has expired. Sign in by SSH, and set another: gpuhub passcode set")
             }
             Reason::SignInNeeded => Some("It is too long since you signed in with a code. Do so once, by SSH."),
+            Reason::NotHonoured => Some("Your sign-in no longer counts at the provider. Sign in with a code, by SSH."),
             Reason::BackendUnavailable => Some("Sign-in is unavailable now: the directory does not answer."),
             Reason::RegistryUnavailable => Some("First sign-ins are not possible now; tell your administrator."),
             Reason::CodeExpired => Some("The code has expired. Log in again for a new one."),

@@ -28,10 +28,10 @@ pub use passcode::Passcode;
 pub use people::{Audit, Builtin, DeclaredGroup, DeclaredUser, Ids, People, ServiceMode, Services};
 pub use profile::{PROFILES, Profile, Proof, is_guid};
 pub use providers::ProviderConfig;
-pub use values::{ConfigError, DurationText, SecretFile};
+pub use values::{ConfigError, DurationText, SecretFile, is_mounted_secret};
 
 use serde::Deserialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -68,7 +68,13 @@ pub struct Broker {
     pub box_name: Option<String>,
     /// Unix users besides root who may run logins: the service user of an unprivileged JupyterHub.
     pub login_peers: Vec<u32>,
+    /// Where the key is by which the refresh tokens of people are sealed; made if it is not there. Not where the store
+    /// is: who copies that has no key.
+    pub grant_key_file: Option<PathBuf>,
 }
+
+/// See [`Broker::grant_key_file`].
+pub const GRANT_KEY_FILE: &str = "/etc/gpuhub/grant.key";
 
 /// Every table but the providers, for serde.
 #[derive(Deserialize, Default)]

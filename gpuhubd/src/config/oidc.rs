@@ -4,6 +4,7 @@ use super::claims::{ClaimPath, ClaimPaths, GroupRule, Pattern, Template};
 use super::profile::{Profile, Proof, is_of_many_tenants};
 use super::providers::seconds;
 use super::values::{ConfigError, DurationText, SecretFile, Source};
+use crate::provider::grant::AskAgain;
 use serde::Deserialize;
 use std::ops::Range;
 
@@ -75,6 +76,8 @@ pub struct OidcConfig {
     pub id_token_as_password: bool,
     /// One that was issued no longer ago than this.
     pub id_token_max_age: DurationText,
+    /// How long its word is good that somebody may come in; absent: it is not asked again after a sign-in.
+    pub ask_again: Option<AskAgain>,
 }
 
 /// See [`OidcConfig::tenants`].
@@ -178,6 +181,9 @@ pub struct OidcTable {
     id_token_as_password: bool,
     #[serde(default = "five_minutes")]
     id_token_max_age: DurationText,
+    pub(super) ask_again: Option<DurationText>,
+    pub(super) ask_every: Option<DurationText>,
+    pub(super) grace: Option<DurationText>,
 }
 
 fn signing_algs() -> Vec<String> {
@@ -222,6 +228,7 @@ impl OidcTable {
         })?;
         let endpoints = self.endpoints(profile, &issuer);
         let tenants = self.tenants()?;
+        let ask_again = self.asked_again()?;
         let name_rule = name_rule(self.name_match, self.name_template)?;
         let fixed = |claims: &[&str]| -> Result<Vec<_>, Wrong> {
             claims.iter().map(|c| ClaimPath::parse(c).map_err(|e| wrong(&e, ""))).collect()
@@ -265,6 +272,7 @@ impl OidcTable {
             ask_passcode_first: self.ask_passcode_first,
             id_token_as_password: self.id_token_as_password,
             id_token_max_age: self.id_token_max_age,
+            ask_again,
         })
     }
 

@@ -1,10 +1,13 @@
 //! What is refused of a provider with the device grant: above all a door that stands open.
 
 use super::claims::ClaimPath;
-use super::oidc::{OidcConfig, Organization, Tenants, Wrong, wrong};
+use super::oidc::{OidcConfig, OidcTable, Organization, Tenants, Wrong, wrong};
 use super::profile::{Proof, is_guid};
 use super::providers::check_ca;
+use super::values::DurationText;
+use crate::provider::grant::AskAgain;
 use gpuhub_common::name;
+use std::time::Duration;
 
 /// What may sign an ID token here.
 const ASYMMETRIC: &[&str] = &["RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "PS384", "PS512", "EdDSA"];
@@ -165,6 +168,28 @@ pub fn is_email(claim: &ClaimPath) -> bool {
     claim.is("email")
 }
 
+impl OidcTable {
+    /// `ask_again`, `ask_every` and `grace`.
+    pub(super) fn asked_again(&self) -> Result<Option<AskAgain>, Wrong> {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let Some(at_login) = self.ask_again.map(|d| d.0) else {
+            return match (&self.ask_every, &self.grace) {
+                (None, None) => Ok(None),
+                _ => Err(wrong("ask_every or grace without ask_again", "Write ask_again = \"5m\", too.")),
+            };
+        };
+        let or = |written: Option<DurationText>, otherwise: Duration| written.map_or(otherwise, |d| d.0);
+        let (every, grace) = (or(self.ask_every, HOUR.max(at_login)), or(self.grace, (8 * HOUR).max(at_login)));
+        if every < at_login || every < Duration::from_secs(60) {
+            return Err(wrong("ask_every is shorter than ask_again, or than a minute", "Write ask_every = \"1h\"."));
+        }
+        if grace < at_login {
+            return Err(wrong("grace is shorter than ask_again", "Write grace = \"8h\", or the same as ask_again."));
+        }
+        Ok(Some(AskAgain { at_login, every, grace }))
+    }
+}
+
 fn is_https(url: &str) -> bool {
     url.strip_prefix("https://").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '['))
 }
@@ -273,6 +298,28 @@ mod tests {
         }
         for bad in ["proxy.example:3128", "socks5://proxy.example", "file:///etc"] {
             assert!(with(bad).unwrap_err().contains("proxy is no address"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn asked_again() {
+        let with = |lines: &str| parse("oidc", &format!("{}\nallow_anyone = true\n{lines}", base("oidc")));
+        let seconds = |lines: &str| {
+            let ask = with(lines).unwrap().ask_again?;
+            Some([ask.at_login, ask.every, ask.grace].map(|d| d.as_secs()))
+        };
+        assert_eq!(seconds(""), None);
+        assert_eq!(seconds("ask_again = \"5m\""), Some([300, 3600, 28_800]));
+        assert_eq!(seconds("ask_again = \"0s\"\nask_every = \"1m\"\ngrace = \"0s\""), Some([0, 60, 0]));
+        assert_eq!(seconds("ask_again = \"2d\""), Some([172_800; 3]));
+        for bad in [
+            "grace = \"8h\"",
+            "ask_every = \"1h\"",
+            "ask_again = \"5m\"\nask_every = \"4m\"",
+            "ask_again = \"0s\"\nask_every = \"59s\"",
+            "ask_again = \"5m\"\ngrace = \"4m\"",
+        ] {
+            assert!(with(bad).is_err(), "{bad}");
         }
     }
 

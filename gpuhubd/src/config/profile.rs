@@ -30,6 +30,8 @@ pub struct Profile {
     pub(super) names_have_domains: bool,
     /// A client secret goes into the form, and `client_id` beside it.
     pub secret_in_form: bool,
+    /// The scope that brings a refresh token that outlives her session there, if one has to be asked for.
+    pub lasting_scope: Option<&'static str>,
     /// userinfo has claims that the ID token leaves out.
     pub has_userinfo: bool,
     /// An address is a person's for sure only with the claim `hd`, or below these domains, which are open to anyone.
@@ -63,6 +65,7 @@ const OIDC: Profile = Profile {
     lowercase_names: false,
     names_have_domains: false,
     secret_in_form: false,
+    lasting_scope: Some("offline_access"),
     has_userinfo: true,
     hosts_mail: &[],
 };
@@ -75,6 +78,7 @@ pub static PROFILES: &[Profile] = &[
         proof: Proof::Userinfo,
         keys: &["issuer", "subject_claim", ENDPOINTS[0], ENDPOINTS[1], ENDPOINTS[2]],
         scopes: &[],
+        lasting_scope: None,
         ..OIDC
     },
     Profile { kind: "keycloak", keys: &["issuer", "host", "realm"], issuer: keycloak, ..OIDC },
@@ -88,6 +92,7 @@ pub static PROFILES: &[Profile] = &[
         groups_claims: &[],
         lowercase_names: true,
         secret_in_form: true,
+        lasting_scope: None,
         hosts_mail: &["gmail.com", "googlemail.com"],
         ..OIDC
     },
@@ -97,6 +102,7 @@ pub static PROFILES: &[Profile] = &[
         keys: &["host"],
         issuer: |t| Ok(at(t.host.as_deref().unwrap_or("gitlab.com"), "")),
         group_rules: &[(".*", None)],
+        lasting_scope: None,
         ..OIDC
     },
     // `sub` is another one for each application; tenant and object are the same for all.
@@ -128,6 +134,7 @@ pub static PROFILES: &[Profile] = &[
         issuer: |t| Ok(at(t.host.as_deref().unwrap_or("github.com"), "")),
         scopes: &["read:user", "user:email", "read:org"],
         group_rules: &[("([^/]+)/(.+)", Some("$1.$2"))],
+        lasting_scope: None,
         lowercase_names: true,
         ..OIDC
     },

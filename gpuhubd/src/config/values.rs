@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::Read;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -101,6 +102,11 @@ impl<'de> Deserialize<'de> for DurationText {
 /// else. `/etc/gpuhub/secrets` is not among them on purpose.
 const MOUNTED_SECRETS: &[&str] = &["/run/secrets/", "/var/run/secrets/"];
 
+/// Whether a file is among them.
+pub fn is_mounted_secret(path: &Path) -> bool {
+    MOUNTED_SECRETS.iter().any(|dir| path.as_os_str().as_encoded_bytes().starts_with(dir.as_bytes()))
+}
+
 /// A secret in a file of its own: read when the configuration is, one trailing newline dropped.
 pub struct SecretFile(Secret);
 
@@ -116,8 +122,7 @@ impl SecretFile {
         if !meta.is_file() {
             return Err(format!("{path} is not a file"));
         }
-        let mounted = MOUNTED_SECRETS.iter().any(|dir| path.starts_with(dir));
-        if meta.mode() & 0o007 != 0 && !mounted {
+        if meta.mode() & 0o007 != 0 && !is_mounted_secret(path.as_ref()) {
             return Err(format!(
                 "everyone can read the secret file {path} (mode {:04o}). Run: chown root:gpuhub {path} && chmod 0640 {path}",
                 meta.mode() & 0o7777

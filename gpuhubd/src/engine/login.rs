@@ -153,6 +153,7 @@ impl Engine {
             }
         };
         self.admit(&name, &proven, promised, context, trail).await?;
+        self.keep_grant(&proven)?;
         self.remember_admission(proven.person(), context);
         self.remember_password(&proven, password);
         // Of the broker's own store an answer a moment old would be a wrong one.

@@ -7,6 +7,7 @@
 //! - [`login`]: is this really alice (pam_authenticate)
 //! - [`offline`]: the same while her directory is away
 //! - [`passcode`]: the same where nobody can show a device code; [`passcodes`]: how she gets what she gives there
+//! - [`again`]: whether her provider still honours her
 //! - [`account`]: may she come in now; her sessions (the other PAM hooks); [`proven`]: who has just logged in
 //! - [`password`]: changing it (pam_chauthtok)
 //! - [`ssh_keys`]: by which keys she may be known
@@ -20,6 +21,9 @@ mod absent;
 mod absorb;
 mod account;
 mod admin;
+pub mod again;
+#[cfg(test)]
+mod again_tests;
 mod alias;
 mod cache;
 mod directory;
@@ -57,6 +61,7 @@ use crate::provider::Provider;
 use crate::provider::offline::Offline;
 use crate::provider::passcode::Passcodes;
 use crate::publish::Publishing;
+use crate::seal::Seal;
 use crate::store::Store;
 use gpuhub_common::wire::{Context, ProviderStatus, Status};
 use std::sync::atomic::AtomicBool;
@@ -93,6 +98,8 @@ pub struct Rules {
     pub passcode: Passcode,
     /// The ids that exist here.
     pub mapped: Mapped,
+    /// Seals what providers are asked with again; there, if one is.
+    pub seal: Option<Arc<Seal>>,
 }
 
 /// Everything that decides. Shared by all connections.
@@ -119,6 +126,8 @@ pub struct Engine {
     signed_in: passcodes::SignIns,
     /// Who was taken in just so a moment ago.
     unchanged: unchanged::Unchanged,
+    /// Which providers are being asked again, about whom.
+    asking: again::Asking,
     /// Whose lookup may ask a directory.
     turns: turns::Turns,
     /// Refusals of entries that were audited already.
@@ -159,6 +168,7 @@ impl Engine {
             absent: absent::Absent::default(),
             local: local::Local::default(),
             unchanged: unchanged::Unchanged::default(),
+            asking: again::Asking::default(),
             turns: turns::Turns::default(),
             refused: Mutex::default(),
             undecided: AtomicBool::new(false),

@@ -96,7 +96,7 @@ impl Engine {
         if let (Method::Passcode, Some(own)) = (proven.method(), own) {
             self.not_expired(own)?;
         }
-        self.still_honoured(provider, last.as_ref()).await?;
+        self.still_honoured(provider, proven.person(), last.as_ref()).await?;
         Ok(proven)
     }
 
@@ -125,10 +125,17 @@ impl Engine {
 
     /// Whether her provider still honours her, so that a proof that is not the provider's own counts.
     ///
-    /// This is the one place where that will be asked of the provider itself (with a refresh token). Until it can be, a
-    /// provider is taken for having honoured her when she last signed in, and for so long after it as the configuration
-    /// says; and not at all if that is not known.
-    pub(super) async fn still_honoured(&self, _provider: &dyn Provider, last: Option<&Passcode>) -> Result<(), Denied> {
+    /// One that can be asked again is. Another is taken for having honoured her when she last signed in, and for so
+    /// long after it as the configuration says; and not at all if that is not known.
+    pub(super) async fn still_honoured(
+        &self,
+        provider: &dyn Provider,
+        person: &Person,
+        last: Option<&Passcode>,
+    ) -> Result<(), Denied> {
+        if provider.asks_again().is_some() {
+            return self.still_allowed(person, &mut None).await.map(drop);
+        }
         match last {
             Some(last) if is_fresh(last.signed_in_at, self.rules.passcode.sign_in_every.0) => Ok(()),
             _ => Err(Denied::because(Reason::SignInNeeded, "her last sign-in at the provider is too long ago")),

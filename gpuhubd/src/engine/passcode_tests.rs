@@ -17,7 +17,7 @@ fn rules(passcode: Passcode) -> Rules {
     Rules { passcode, ..Rules::default() }
 }
 
-fn on() -> Passcode {
+pub(super) fn on() -> Passcode {
     Passcode { enabled: true, one_time: true, ..Passcode::default() }
 }
 
@@ -27,13 +27,13 @@ fn secret(text: &str) -> Secret {
 
 /// What came of a login, what was asked, and what was told.
 #[derive(Debug, PartialEq, Eq)]
-struct Seen {
-    code: Code,
+pub(super) struct Seen {
+    pub(super) code: Code,
     prompts: Vec<String>,
     told: Vec<String>,
 }
 
-async fn visit(b: &Box_, name: &str, service: &str, answers: &[&str]) -> Seen {
+pub(super) async fn visit(b: &Box_, name: &str, service: &str, answers: &[&str]) -> Seen {
     let (dialog, mut far) = Dialog::pair();
     let context = Context { user: name.into(), service: service.into(), ..Context::default() };
     let caller = Caller { listener: "test".into(), uid: 0, pid: None };

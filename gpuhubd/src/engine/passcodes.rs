@@ -159,9 +159,11 @@ impl Engine {
             expires_at: own.map(|own| own.set_at.saturating_add(seconds(rules.expires.0))),
             locked: own.is_some_and(|own| own.failures >= rules.tries),
             signed_in_at: owner.last.as_ref().map(|last| last.signed_in_at),
+            // One that is asked again decides by itself.
             counts_until: owner
                 .last
                 .as_ref()
+                .filter(|_| owner.provider.asks_again().is_none())
                 .map(|last| last.signed_in_at.saturating_add(seconds(rules.sign_in_every.0))),
             proof,
         }
@@ -206,7 +208,7 @@ impl Engine {
         if let Some(own) = owner.own() {
             self.not_expired(own)?;
         }
-        self.still_honoured(&*owner.provider, owner.last.as_ref()).await?;
+        self.still_honoured(&*owner.provider, &owner.person, owner.last.as_ref()).await?;
         Ok(SetBy::OldPasscode)
     }
 }

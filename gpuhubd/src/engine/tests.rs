@@ -40,7 +40,20 @@ pub(super) fn a_box_with(test: &str, rules: Rules) -> Box_ {
     let scripted = |name, method| {
         let (people, aliases, replica) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (away, forgetful, passcode_first, tokens) = (false.into(), false.into(), false.into(), false.into());
-        Arc::new(Scripted { name, method, people, aliases, away, forgetful, passcode_first, tokens, replica })
+        let (asks_again, renewals) = (Mutex::default(), 0.into());
+        Arc::new(Scripted {
+            name,
+            method,
+            people,
+            aliases,
+            away,
+            forgetful,
+            passcode_first,
+            tokens,
+            asks_again,
+            renewals,
+            replica,
+        })
     };
     let (corp, sso) = (scripted("corp", Method::Password), scripted("sso", Method::DeviceCode));
     let providers: Vec<Arc<dyn Provider>> = vec![corp.clone(), sso.clone()];

@@ -4,6 +4,7 @@
 //! network step a deadline, and retries nothing after a secret was sent.
 
 pub mod builtin;
+pub mod grant;
 pub mod hash;
 pub mod ldap;
 pub mod news;
@@ -19,7 +20,9 @@ use crate::model::{Denied, DirectoryGroup, Method, Notice, Person, Reason, Sid, 
 use async_trait::async_trait;
 use gpuhub_common::name::{GroupName, UserName};
 use gpuhub_common::secret::Secret;
+use grant::{AskAgain, Grant, Kept};
 use news::News;
+use oidc::Tokens;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -31,12 +34,13 @@ pub struct Authenticated {
     method: Method,
     notice: Option<Notice>,
     asked: Instant,
+    grant: Option<Grant>,
 }
 
 impl Authenticated {
     /// By whoever has just verified the proof.
     fn verified(person: Person, method: Method) -> Self {
-        Self { person, method, notice: None, asked: Instant::now() }
+        Self { person, method, notice: None, asked: Instant::now(), grant: None }
     }
 
     /// Who she is otherwise is `person`, as the directory that knows her says. It must be her: the proof is one for
@@ -51,6 +55,11 @@ impl Authenticated {
     /// And what she should know about it.
     fn with(self, notice: Option<Notice>) -> Self {
         Self { notice, ..self }
+    }
+
+    /// The provider honours her, and this is how it can be asked about that again.
+    fn granting(self, grant: Option<Grant>) -> Self {
+        Self { grant, ..self }
     }
 
     /// The directory was asked for her then.
@@ -71,6 +80,11 @@ impl Authenticated {
     /// How.
     pub fn method(&self) -> Method {
         self.method
+    }
+
+    /// What she granted at her provider.
+    pub fn grant(&self) -> Option<&Grant> {
+        self.grant.as_ref()
     }
 
     /// What she should know about her password.
@@ -236,6 +250,22 @@ pub trait Provider: Send + Sync {
 
     /// Verifies such a token, as that of [`Provider::device_login`] is verified; it must not be old, either.
     async fn verify_token(&self, _name: &UserName, _token: &Secret) -> Result<Authenticated, Denied> {
+        Err(Denied::because(Reason::Internal, "no tokens here"))
+    }
+
+    /// How long its word is good that somebody who signed in may come in; `None`: it cannot be asked again.
+    fn asks_again(&self) -> Option<AskAgain> {
+        None
+    }
+
+    /// Asks it again. Refused with [`Reason::NotHonoured`], `kept` is of no use any more; what takes its place, if
+    /// anything does, is in the tokens.
+    async fn renew(&self, _kept: &Kept) -> Result<Tokens, Denied> {
+        Err(Denied::because(Reason::Internal, "no tokens here"))
+    }
+
+    /// Who has these tokens, who must be `name`; `None`: the provider honours her, and says no more than that.
+    async fn who_has(&self, _tokens: &Tokens, _name: &UserName) -> Result<Option<Person>, Denied> {
         Err(Denied::because(Reason::Internal, "no tokens here"))
     }
 

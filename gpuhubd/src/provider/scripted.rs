@@ -1,5 +1,7 @@
 //! A provider for the engine's own tests: its people are a list, and whoever is on it is proven.
 
+use super::grant::{AskAgain, Grant, Kept};
+use super::oidc::Tokens;
 use super::{Authenticated, Origin, Provider, Which, Who};
 use crate::dialog::Dialog;
 use crate::finding::Finding;
@@ -9,7 +11,7 @@ use gpuhub_common::name::UserName;
 use gpuhub_common::secret::Secret;
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 /// The provider; the name is the issuer, too.
@@ -30,6 +32,10 @@ pub struct Scripted {
     pub passcode_first: AtomicBool,
     /// Its tokens are passwords.
     pub tokens: AtomicBool,
+    /// It is asked again.
+    pub asks_again: Mutex<Option<AskAgain>>,
+    /// So often it was. Each refresh token has the number of the last answer in it, and is good once.
+    pub renewals: AtomicU32,
     /// It is kept whole ([`Provider::replica`]).
     pub replica: Mutex<Option<Duration>>,
 }
@@ -114,7 +120,28 @@ impl Provider for Scripted {
     async fn device_login(&self, name: &UserName, _: &Origin, dialog: &mut Dialog) -> Result<Authenticated, Denied> {
         dialog.ask(true, "Press Enter: ", 10).await?;
         let person = self.find(name.as_str()).ok_or(Reason::WrongSubject)?;
-        Ok(Authenticated::verified(person, Method::DeviceCode))
+        let grant = self.asks_again().map(|_| {
+            let kept = Kept::Refresh(self.renewals.load(Ordering::Relaxed).to_string().into());
+            Grant { provider: self.name.into(), key: person.key.clone(), kept: Some(kept) }
+        });
+        Ok(Authenticated::verified(person, Method::DeviceCode).granting(grant))
+    }
+    fn asks_again(&self) -> Option<AskAgain> {
+        *self.asks_again.lock().unwrap()
+    }
+    async fn renew(&self, kept: &Kept) -> Result<Tokens, Denied> {
+        self.answer()?;
+        let Kept::Refresh(token) = kept else { panic!("it gives no others") };
+        let used = self.renewals.fetch_add(1, Ordering::Relaxed);
+        if token.expose() != used.to_string() {
+            return Err(Denied::because(Reason::NotHonoured, "that was used"));
+        }
+        // As long as an answer takes: others may want to ask meanwhile, or give up.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Ok(Tokens { id_token: None, access_token: None, refresh_token: Some((used + 1).to_string().into()) })
+    }
+    async fn who_has(&self, _: &Tokens, name: &UserName) -> Result<Option<Person>, Denied> {
+        self.find(name.as_str()).map(Some).ok_or(Denied::because(Reason::NotHonoured, "disabled"))
     }
     async fn check(&self) -> Vec<Finding> {
         Vec::new()

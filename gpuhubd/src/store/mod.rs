@@ -7,6 +7,7 @@
 mod aliases;
 mod builtin;
 mod cached;
+mod grants;
 mod groups;
 mod ids;
 mod offline;
@@ -17,6 +18,7 @@ mod sessions;
 
 pub use builtin::{BuiltinGroup, BuiltinUser};
 pub use cached::{Cached, EXPIRED};
+pub use grants::Granted;
 pub use groups::KnownGroup;
 pub use ids::{GivenId, IdKind, Source};
 pub use offline::Remembered;
@@ -69,6 +71,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema-5.sql"),
     include_str!("schema-6.sql"),
     include_str!("schema-7.sql"),
+    include_str!("schema-8.sql"),
 ];
 
 /// All that lookups and logins ask come again and again.

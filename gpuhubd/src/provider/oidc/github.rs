@@ -112,6 +112,9 @@ impl<'a> Api<'a> {
     async fn get(&self, url: &str, path: &str) -> Result<Answer, Denied> {
         let answer = self.http.get_with(url, self.token, &HEADERS).await;
         let answer = answer.map_err(|e| unavailable(path, &e.to_string()))?;
+        if answer.status == 401 {
+            return Err(Denied::because(Reason::NotHonoured, format!("{path}: the token is taken no more (HTTP 401)")));
+        }
         // 403 and 404 are its ways to say that the token has not the scope.
         if answer.is_success() { Ok(answer) } else { Err(unavailable(path, &answer.status_text())) }
     }

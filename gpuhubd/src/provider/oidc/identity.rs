@@ -80,6 +80,10 @@ impl OidcProvider {
         let Some(url) = &metadata.userinfo_endpoint else { return Ok(None) };
         let unavailable = |what: String| Denied::because(Reason::BackendUnavailable, format!("userinfo: {what}"));
         let answer = self.http.get_as(url, token).await.map_err(|e| unavailable(e.to_string()))?;
+        // RFC 6750 §3.1: of a token just given this is odd, of one that was kept it is the answer.
+        if answer.status == 401 {
+            return Err(Denied::because(Reason::NotHonoured, "userinfo takes the token no more (HTTP 401)"));
+        }
         if !answer.is_success() {
             return Err(unavailable(format!("the provider answers with {}", answer.status_text())));
         }

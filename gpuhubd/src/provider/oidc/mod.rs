@@ -8,11 +8,13 @@
 //!   identity.rs  what they say, by the proof of the provider's kind:
 //!     token.rs     the ID token verifies, or not    keys by documents.rs
 //!     github.rs    its API
+//!   again.rs     asked again, later, whether she may still come in
 //!   claims.rs    who that is; it must be who was asked for: names.rs, groups.rs
 //! ```
 //!
 //! Nobody is known before a login: known people come from the broker's own bindings.
 
+mod again;
 mod check;
 mod claims;
 mod device;
@@ -33,6 +35,10 @@ mod token;
 #[cfg(test)]
 mod trial;
 
+pub use opaque::Opaque;
+pub use poll::Tokens;
+
+use super::grant::{AskAgain, Kept};
 use super::{Authenticated, Origin, Provider, Which, Who};
 use crate::config::{OidcConfig, Proof};
 use crate::dialog::Dialog;
@@ -44,7 +50,6 @@ use documents::Documents;
 use gpuhub_common::name::UserName;
 use gpuhub_common::secret::Secret;
 use http::{Credentials, Http};
-use opaque::Opaque;
 use pending::{Caps, Pending};
 use std::pin::pin;
 use std::sync::Arc;
@@ -78,10 +83,7 @@ impl OidcProvider {
         });
         let http = Arc::new(Http::new(&config)?);
         Ok(Self {
-            scopes: match config.profile.proof {
-                Proof::IdToken => scopes(&config.scopes),
-                Proof::Userinfo | Proof::GitHub => config.scopes.join(" "),
-            },
+            scopes: scopes(&config),
             credentials: Credentials {
                 id: config.client_id.clone(),
                 secret: secret.transpose()?,
@@ -104,8 +106,8 @@ impl OidcProvider {
         origin: &Origin,
         dialog: &mut Dialog,
         grant: &Grant,
-        outcome: impl Future<Output = Result<Person, Denied>>,
-    ) -> Result<Result<Person, Denied>, Denied> {
+        outcome: impl Future<Output = Result<Authenticated, Denied>>,
+    ) -> Result<Result<Authenticated, Denied>, Denied> {
         let text = prompt::text(name, origin, grant, self.config.qr);
         let last_call = grant.since + grant.life + LAST_CALL;
         let asked = async {
@@ -191,7 +193,10 @@ impl Provider for OidcProvider {
                 };
                 let tokens = poll::tokens(&self.http, &metadata.token_endpoint, &self.credentials, &grant);
                 let ((), tokens) = tokio::join!(keys, tokens);
-                self.identify(&metadata, &tokens?, name).await
+                let tokens = tokens?;
+                let person = self.identify(&metadata, &tokens, name).await?;
+                let grant = self.grant(&person, Some(&tokens));
+                Ok(Authenticated::verified(person, Method::DeviceCode).granting(grant))
             };
             match self.converse(name, origin, dialog, &grant, outcome).await? {
                 // She is there, and was too late. Once: something that presses Enter by itself is not asked for ever.
@@ -199,7 +204,7 @@ impl Provider for OidcProvider {
                     dialog.complain("The code has expired. Here is a fresh one.");
                     is_last = true;
                 }
-                ended => return ended.map(|person| Authenticated::verified(person, Method::DeviceCode)),
+                ended => return ended,
             }
         }
     }
@@ -216,7 +221,20 @@ impl Provider for OidcProvider {
         let not_well_formed = || Denied::because(Reason::BadToken, "ID token: not a well-formed ID token");
         let token = Opaque::from(token.expose_str().ok_or_else(not_well_formed)?.to_owned());
         let person = self.identify_by_token(&token, name).await?;
-        Ok(Authenticated::verified(person, Method::IdToken))
+        let grant = self.grant(&person, None);
+        Ok(Authenticated::verified(person, Method::IdToken).granting(grant))
+    }
+
+    fn asks_again(&self) -> Option<AskAgain> {
+        self.config.ask_again
+    }
+
+    async fn renew(&self, kept: &Kept) -> Result<Tokens, Denied> {
+        self.tokens_again(kept).await
+    }
+
+    async fn who_has(&self, tokens: &Tokens, name: &UserName) -> Result<Option<Person>, Denied> {
+        self.identify_again(tokens, name).await
     }
 
     async fn check(&self) -> Vec<Finding> {
@@ -224,10 +242,13 @@ impl Provider for OidcProvider {
     }
 }
 
-/// `openid` first: without it there is no ID token.
-fn scopes(configured: &[String]) -> String {
-    let others = configured.iter().map(String::as_str).filter(|s| *s != "openid");
-    std::iter::once("openid").chain(others).collect::<Vec<_>>().join(" ")
+/// What is asked for. `openid` first where an ID token is the proof: without it there is none; and what brings a
+/// refresh token, where one is wanted.
+fn scopes(config: &OidcConfig) -> String {
+    let openid = (config.profile.proof == Proof::IdToken).then_some("openid");
+    let lasting = config.ask_again.and(config.profile.lasting_scope);
+    let others = config.scopes.iter().map(String::as_str).filter(|s| Some(*s) != openid && Some(*s) != lasting);
+    openid.into_iter().chain(others).chain(lasting).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -274,9 +295,11 @@ mod tests {
 
     #[test]
     fn openid_is_always_asked_for() {
-        let asked = |list: &[&str]| scopes(&list.iter().map(ToString::to_string).collect::<Vec<_>>());
-        assert_eq!(asked(&[]), "openid");
-        assert_eq!(asked(&["email", "openid", "groups"]), "openid email groups");
+        let asked = |lines: &str| scopes(&trial::config(&format!("{}\n{lines}", trial::ANYONE)));
+        assert_eq!(asked("scopes = []"), "openid");
+        assert_eq!(asked("scopes = [\"email\", \"openid\", \"groups\"]"), "openid email groups");
+        assert_eq!(asked("scopes = [\"email\"]\nask_again = \"5m\""), "openid email offline_access");
+        assert_eq!(asked("scopes = [\"offline_access\"]\nask_again = \"5m\""), "openid offline_access");
     }
 
     #[test]

@@ -21,6 +21,12 @@ impl Opaque {
     }
 }
 
+impl Clone for Opaque {
+    fn clone(&self) -> Self {
+        self.0.as_str().to_owned().into()
+    }
+}
+
 impl From<String> for Opaque {
     fn from(text: String) -> Self {
         Self(Zeroizing::new(text))

@@ -34,6 +34,8 @@ pub struct Tokens {
     pub id_token: Option<Opaque>,
     /// For userinfo, if there is one.
     pub access_token: Option<Opaque>,
+    /// For other tokens, later, without her (RFC 6749 §1.5).
+    pub refresh_token: Option<Opaque>,
 }
 
 /// What one poll brought.
@@ -139,6 +141,7 @@ struct Body {
     error: Option<String>,
     id_token: Option<Opaque>,
     access_token: Option<Opaque>,
+    refresh_token: Option<Opaque>,
     interval: Option<u64>,
 }
 
@@ -167,11 +170,12 @@ pub fn hear(answer: &Answer) -> Heard {
         }
         (_, Some(other)) => Heard::Refused(unavailable(other)),
         (200..300, None) => match body {
-            Some(Body { id_token, access_token, error: None, .. }) => {
-                let [id_token, access_token] = [id_token, access_token].map(|t| t.filter(|t| !t.is_empty()));
+            Some(Body { id_token, access_token, refresh_token, error: None, .. }) => {
+                let [id_token, access_token, refresh_token] =
+                    [id_token, access_token, refresh_token].map(|t| t.filter(|t| !t.is_empty()));
                 match (&id_token, &access_token) {
                     (None, None) => Heard::Refused(Denied::because(Reason::BadToken, "the answer has no token")),
-                    _ => Heard::Tokens(Tokens { id_token, access_token }),
+                    _ => Heard::Tokens(Tokens { id_token, access_token, refresh_token }),
                 }
             }
             _ => Heard::Refused(unavailable("not an answer of RFC 6749")),
@@ -320,9 +324,9 @@ mod tests {
 
     #[test]
     fn tokens_are_not_shown() {
-        let heard = hear(&answer(200, r#"{"id_token":"sesame","access_token":"open"}"#));
+        let heard = hear(&answer(200, r#"{"id_token":"sesame","access_token":"open","refresh_token":"again"}"#));
         assert!(matches!(&heard, Heard::Tokens(t) if t.id_token.as_ref().unwrap().expose() == "sesame"));
         let shown = format!("{heard:?}");
-        assert!(!shown.contains("sesame") && !shown.contains("\"open\""), "{shown}");
+        assert!(!["sesame", "\"open\"", "again"].iter().any(|token| shown.contains(token)), "{shown}");
     }
 }
