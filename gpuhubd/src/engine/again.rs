@@ -142,7 +142,7 @@ impl Engine {
             Word::Yes(now) => Ok(now.map(|now| Person::clone(&now))),
             Word::No(denied) => Err(denied),
             Word::Silent(why) if in_grace => {
-                *detail = Some(format!("her provider has not said today's word yet: {why}"));
+                *detail = Some(format!("her provider was asked whether she still may, and did not say: {why}"));
                 Ok(None)
             }
             Word::Silent(why) if can_be_asked => Err(Denied::because(Reason::BackendUnavailable, why)),

@@ -222,3 +222,14 @@ async fn of_whom_nothing_is_known_has_to_sign_in() {
     age(&b, MINUTE * 2);
     assert_eq!((code(&b).await, asked(&b)), (Reason::SignInNeeded.code(), 0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_tokens_that_are_somebody_else_s_are_a_no() {
+    let b = a_box_with_dave("again-other").await;
+    *b.sso.people.lock().unwrap() = vec![person("sso", "dave", "2", &[])];
+    age(&b, MINUTE * 2);
+    assert_eq!(code(&b).await, Reason::WrongSubject.code());
+    assert_eq!(granted(&b).refused.as_deref(), Some("wrong-subject"));
+    away(&b, true);
+    assert_ne!(code(&b).await, Code::Success, "nor does the word of before count any more");
+}

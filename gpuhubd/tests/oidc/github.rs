@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-const TOKEN: &str = "gho_16C7e42F292c6912E7710c838347Ae178B4a";
+pub const TOKEN: &str = "gho_16C7e42F292c6912E7710c838347Ae178B4a";
 const DEVICE: &str = "3584d83530557fdd1f46af8289938c8ef79f9dc5";
 
 /// As a form, unless JSON is asked for.
@@ -112,7 +112,7 @@ async fn github_after(wait: bool) -> Idp {
     idp
 }
 
-async fn github() -> Idp {
+pub async fn github() -> Idp {
     github_after(false).await
 }
 
@@ -228,6 +228,7 @@ async fn her_token_goes_nowhere_else() {
 async fn the_doctor_asks_the_api() {
     let idp = github().await;
     let provider = of_kind(&idp, "github", &format!("host = \"HOST\"\n{ACME}"));
-    assert_eq!(provider.check().await.into_iter().map(|f| f.id).collect::<Vec<_>>(), ["oidc"]);
+    let found: Vec<_> = provider.check().await.into_iter().map(|f| f.id).collect();
+    assert_eq!(found, ["oidc", "oidc-not-asked-again"]);
     assert_eq!((provider.kind(), provider.issuer()), ("github", idp.issuer.as_str()));
 }

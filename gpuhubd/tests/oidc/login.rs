@@ -51,6 +51,8 @@ pub fn of_kind(idp: &Idp, kind: &str, lines: &str) -> OidcProvider {
 /// How a login of alice went.
 pub struct Login {
     pub result: Result<Person, Denied>,
+    /// What the provider can be asked with again, as it is sealed.
+    pub kept: Option<Vec<u8>>,
     pub prompts: Vec<Prompt>,
     /// From the answer to the end.
     pub after_enter: Duration,
@@ -94,7 +96,8 @@ impl Plan {
         drop(dialog);
         let (prompts, entered) = person.await.unwrap();
         let after_enter = entered.map(|at| end - at).unwrap_or_default();
-        Login { result: result.map(|a| a.person().clone()), prompts, after_enter }
+        let kept = result.as_ref().ok().and_then(|a| a.grant()?.kept.as_ref().map(|kept| kept.to_bytes().to_vec()));
+        Login { result: result.map(|a| a.person().clone()), kept, prompts, after_enter }
     }
 
     async fn sit(self, mut far: Far) -> (Vec<Prompt>, Option<Instant>) {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
 
+mod again;
 mod entra;
 mod github;
 mod google;
@@ -436,7 +437,11 @@ async fn a_source_that_starts_too_many() {
 // ---- what the doctor finds
 
 async fn found(idp: &Idp) -> Vec<(&'static str, bool)> {
-    provider(idp, "timeout = \"2s\"").check().await.into_iter().map(|f| (f.id, f.fatal)).collect()
+    found_with(idp, "ask_again = \"5m\"").await
+}
+
+async fn found_with(idp: &Idp, lines: &str) -> Vec<(&'static str, bool)> {
+    provider(idp, &format!("timeout = \"2s\"\n{lines}")).check().await.into_iter().map(|f| (f.id, f.fatal)).collect()
 }
 
 #[tokio::test]
@@ -455,6 +460,15 @@ async fn the_doctor() {
     let idp = Idp::start().await;
     idp.change(|s| s.date = Some("Wed, 21 Oct 2015 07:28:00 GMT"));
     assert_eq!(found(&idp).await, [("clock", true)]);
+
+    let idp = Idp::start().await;
+    assert_eq!(found_with(&idp, "").await, [("oidc", false), ("oidc-not-asked-again", false)]);
+    idp.change(|s| s.metadata["scopes_supported"] = json!(["openid", "email"]));
+    assert_eq!(found(&idp).await, [("oidc", false), ("oidc-no-refresh-token", false)]);
+    idp.change(|s| s.metadata["scopes_supported"] = json!(["openid", "offline_access"]));
+    assert_eq!(found(&idp).await, [("oidc", false)]);
+    idp.change(|s| s.metadata["grant_types_supported"] = json!(["authorization_code"]));
+    assert_eq!(found(&idp).await, [("oidc", false), ("oidc-no-refresh-token", false)]);
 
     let mut strange = Idp::start().await;
     strange.ca_pem = idp.ca_pem.clone();

@@ -12,7 +12,7 @@ fn access_only() -> Poll {
     Poll::Json(200, json!({"access_token": "the-access-token", "token_type": "Bearer", "expires_in": 300}))
 }
 
-async fn idp(userinfo: Value) -> Idp {
+pub async fn idp(userinfo: Value) -> Idp {
     let idp = Idp::start().await;
     idp.change(|s| {
         s.userinfo = Some(userinfo);
@@ -26,12 +26,12 @@ async fn idp(userinfo: Value) -> Idp {
     idp
 }
 
-fn alice() -> Value {
+pub fn alice() -> Value {
     json!({"sub": "s-1", "preferred_username": "alice", "name": "Alice A", "email": "alice@example.org",
            "email_verified": true, "groups": ["ml"]})
 }
 
-const DOMAIN: &str = "issuer = \"https://HOST\"\nallowed_domains = [\"example.org\"]\n";
+pub const DOMAIN: &str = "issuer = \"https://HOST\"\nallowed_domains = [\"example.org\"]\n";
 
 #[tokio::test]
 async fn identity_from_userinfo() {
@@ -123,10 +123,11 @@ async fn what_the_doctor_finds() {
         let provider = of_kind(&idp, "oauth2", &format!("timeout = \"2s\"\n{lines}"));
         async move { provider.check().await.into_iter().map(|f| (f.id, f.fatal)).collect::<Vec<_>>() }
     };
-    assert_eq!(found(DOMAIN.into()).await, [("oidc", false)]);
+    let domain = format!("{DOMAIN}ask_again = \"5m\"\n");
+    assert_eq!(found(domain.clone()).await, [("oidc", false)]);
     let endpoint = |name: &str| format!("{name}_endpoint = \"https://HOST/x\"\n");
     let written = ["device_authorization", "token", "userinfo"].map(endpoint).concat();
-    assert_eq!(found(format!("{DOMAIN}{written}")).await, [("oidc", false)]);
+    assert_eq!(found(format!("{domain}{written}")).await, [("oidc", false)]);
     assert_eq!(
         found(format!("{DOMAIN}{written}").replace("HOST/x", "127.0.0.1:1/x")).await,
         [("oidc-unreachable", true)]

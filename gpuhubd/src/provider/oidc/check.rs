@@ -33,7 +33,35 @@ pub async fn findings(config: &OidcConfig, http: &Http) -> Vec<Finding> {
     if findings.is_empty() {
         findings.push(Finding::note("oidc", format!("provider {}: {} answers", config.name, config.issuer)));
     }
+    findings.extend(not_asked_again(config, Some(&metadata)));
     findings
+}
+
+/// Who is disabled at the provider must not come in for ever by what is here of her.
+fn not_asked_again(config: &OidcConfig, metadata: Option<&Metadata>) -> Option<Finding> {
+    let name = &config.name;
+    if config.ask_again.is_none() {
+        let what = format!("provider {name}: somebody who is disabled there keeps coming in by her SSH keys");
+        let remedy = "Write ask_again = \"5m\": the provider is asked whether it still honours her.".into();
+        return Some(Finding { remedy, ..Finding::note("oidc-not-asked-again", what) });
+    }
+    let lacks = |list: Option<&Vec<String>>, word: &str| list.is_some_and(|list| !list.iter().any(|w| w == word));
+    let metadata = metadata?;
+    let refresh = lacks(metadata.grant_types_supported.as_ref(), "refresh_token");
+    let scope = config.profile.lasting_scope.filter(|scope| lacks(metadata.scopes_supported.as_ref(), scope));
+    (refresh || scope.is_some()).then(|| Finding {
+        remedy: "Let the client have refresh tokens; the page of its kind in docs/providers says how.".into(),
+        ..Finding::note(
+            "oidc-no-refresh-token",
+            format!(
+                "provider {name} does not say that it gives {}",
+                match scope {
+                    Some(scope) if !refresh => format!("the scope {scope}"),
+                    _ => "refresh tokens".into(),
+                }
+            ),
+        )
+    })
 }
 
 /// Endpoints that are written: whether they are there at all, and under a certificate that is trusted. Without a token
@@ -42,7 +70,10 @@ async fn written(config: &OidcConfig, http: &Http, metadata: &Metadata) -> Vec<F
     let url = metadata.userinfo_endpoint.as_ref().unwrap_or(&config.issuer);
     match http.get(url).await {
         Err(fault) => vec![missing_document(config, &Missing::Fault(fault), "an answer")],
-        Ok(_) => vec![Finding::note("oidc", format!("provider {}: {url} answers", config.name))],
+        Ok(_) => {
+            let answers = Finding::note("oidc", format!("provider {}: {url} answers", config.name));
+            std::iter::once(answers).chain(not_asked_again(config, None)).collect()
+        }
     }
 }
 

@@ -32,6 +32,10 @@ pub struct Metadata {
     /// What it signs ID tokens with.
     #[serde(default)]
     pub id_token_signing_alg_values_supported: Vec<String>,
+    /// What tokens are given for; absent where it does not say.
+    pub grant_types_supported: Option<Vec<String>>,
+    /// Which scopes it knows; it may know more (Discovery §3).
+    pub scopes_supported: Option<Vec<String>>,
 }
 
 /// Why a document is not to be had.
@@ -100,6 +104,8 @@ impl Metadata {
             device_authorization_endpoint: Some(device_authorization?),
             userinfo_endpoint: Some(userinfo?),
             id_token_signing_alg_values_supported: Vec::new(),
+            grant_types_supported: None,
+            scopes_supported: None,
         })
     }
 }
