@@ -137,5 +137,5 @@ async fn what_the_doctor_finds() {
         metadata.as_object_mut().unwrap().remove("userinfo_endpoint");
         move |_| Poll::Json(200, metadata.clone())
     });
-    assert_eq!(found(DOMAIN.into()).await, [("oauth2-no-userinfo", true)]);
+    assert_eq!(found(domain).await, [("oauth2-no-userinfo", true)]);
 }

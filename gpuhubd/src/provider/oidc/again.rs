@@ -74,6 +74,14 @@ fn renewed(answer: &Answer) -> Result<Tokens, Denied> {
     }
 }
 
+/// A token that was given a moment ago, and is not taken, says something about the provider and nothing about her.
+pub(super) fn of_a_new_token(denied: Denied) -> Denied {
+    match denied.reason {
+        Reason::NotHonoured => Denied { reason: Reason::BackendUnavailable, ..denied },
+        _ => denied,
+    }
+}
+
 fn silent(what: &str) -> Denied {
     Denied::because(Reason::BackendUnavailable, format!("asked again: {what}"))
 }

@@ -80,7 +80,7 @@ impl OidcProvider {
         let Some(url) = &metadata.userinfo_endpoint else { return Ok(None) };
         let unavailable = |what: String| Denied::because(Reason::BackendUnavailable, format!("userinfo: {what}"));
         let answer = self.http.get_as(url, token).await.map_err(|e| unavailable(e.to_string()))?;
-        // RFC 6750 §3.1: of a token just given this is odd, of one that was kept it is the answer.
+        // RFC 6750 §3.1
         if answer.status == 401 {
             return Err(Denied::because(Reason::NotHonoured, "userinfo takes the token no more (HTTP 401)"));
         }

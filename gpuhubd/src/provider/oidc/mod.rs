@@ -194,7 +194,7 @@ impl Provider for OidcProvider {
                 let tokens = poll::tokens(&self.http, &metadata.token_endpoint, &self.credentials, &grant);
                 let ((), tokens) = tokio::join!(keys, tokens);
                 let tokens = tokens?;
-                let person = self.identify(&metadata, &tokens, name).await?;
+                let person = self.identify(&metadata, &tokens, name).await.map_err(again::of_a_new_token)?;
                 let grant = self.grant(&person, Some(&tokens));
                 Ok(Authenticated::verified(person, Method::DeviceCode).granting(grant))
             };
