@@ -115,7 +115,10 @@ fn told(s: &PasscodeStatus) -> String {
     }
     lines.push(format!("one-time codes are {}switched on here", if s.one_time { "" } else { "not " }));
     lines.push(format!("last sign-in with a code: {}", when(s.signed_in_at)));
-    lines.push(format!("which lets passcodes and one-time codes count until {}", when(s.counts_until)));
+    lines.push(match (s.signed_in_at, s.counts_until) {
+        (Some(_), None) => "passcodes and one-time codes count while the provider, when asked, honours her".into(),
+        (_, until) => format!("which lets passcodes and one-time codes count until {}", when(until)),
+    });
     lines.push(match s.proof {
         ProofOfHer::SignIn => "to change something: nothing more is needed, just now, for one change".into(),
         ProofOfHer::OldPasscode => "to change something: sign in by SSH, or give the passcode".into(),
@@ -178,6 +181,9 @@ mod tests {
         assert_eq!(lines[1], "good until 1970-01-02 00:00 UTC");
         assert!(lines[2].starts_with("locked") && lines[3].ends_with("not switched on here"));
         assert_eq!(lines[4], "last sign-in with a code: 1970-01-01 00:01 UTC");
+        assert!(lines[5].ends_with("honours her"), "{}", lines[5]);
+        let limited = told(&PasscodeStatus { counts_until: Some(86_460), ..status.clone() });
+        assert!(limited.contains("count until 1970-01-02 00:01 UTC"));
         let none = told(&PasscodeStatus { set_at: None, locked: false, proof: ProofOfHer::None, ..status });
         assert!(none.starts_with("dave: no passcode\n") && none.ends_with("sign in by SSH\n"));
     }

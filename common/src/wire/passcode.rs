@@ -97,7 +97,7 @@ pub struct PasscodeStatus {
     /// When she last signed in at her provider.
     #[serde(default)]
     pub signed_in_at: Option<i64>,
-    /// Until when that is good for passcodes and one-time codes.
+    /// Until when that is good for passcodes and one-time codes; absent: her provider is asked each time.
     #[serde(default)]
     pub counts_until: Option<i64>,
     /// What a change takes now.

@@ -184,12 +184,7 @@ impl Engine {
 impl Question {
     async fn answer(self) -> Word {
         let word = self.ask().await.unwrap_or_else(|e| Word::Silent(format!("store: {e}")));
-        let mut questions = self.asking.questions();
-        questions.open.remove(self.name.as_str());
-        match &word {
-            Word::Silent(_) => questions.silent.insert(self.provider.name().to_owned(), Instant::now()),
-            _ => questions.silent.remove(self.provider.name()),
-        };
+        self.asking.questions().open.remove(self.name.as_str());
         word
     }
 
@@ -232,6 +227,7 @@ impl Question {
 
     fn told_no(&self, token: &[u8], denied: Denied) -> Result<Word, StoreError> {
         if denied.reason == Reason::BackendUnavailable {
+            self.asking.questions().silent.insert(self.provider.name().to_owned(), Instant::now());
             return Ok(Word::Silent(denied.detail.unwrap_or_else(|| "it does not answer".into())));
         }
         let over = denied.reason == Reason::NotHonoured;
