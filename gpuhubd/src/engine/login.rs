@@ -113,6 +113,8 @@ impl Engine {
         if self.lockout.is_locked(name.as_str(), Instant::now()) {
             return Err(self.turn_away(name.as_str(), dialog, Reason::TooManyTries).await);
         }
+        // Boxed below is what does not wait for a person at her browser: a login that does is kept for minutes, and its
+        // memory is that of the largest way from here.
         // As sshd saw her: it asked for the name before PAM did.
         let promised = self.provisional.get(name.as_str(), Instant::now());
         let mut password = None;
@@ -143,7 +145,7 @@ impl Engine {
                 trail.backend = known.then(|| provider.name().into());
                 trail.method = Some(Method::Passcode);
                 trail.uid = self.known_uid(&name).filter(|_| known);
-                self.by_passcode(&name, &*provider, known, dialog, &mut trail.method).await?
+                Box::pin(self.by_passcode(&name, &*provider, known, dialog, &mut trail.method)).await?
             }
             Ok(Resolved::AtProvider(provider, true)) => {
                 trail.backend = Some(provider.name().into());
@@ -157,14 +159,14 @@ impl Engine {
                     trail.backend = Some(absentee.known().provider.clone());
                     trail.method = Some(Method::CachedPassword);
                     trail.uid = Some(absentee.known().passwd.uid);
-                    return self.by_cached_password(&name, &absentee, context, dialog).await;
+                    return Box::pin(self.by_cached_password(&name, &absentee, context, dialog)).await;
                 }
                 // The prompt comes all the same, so that the answer does not go to the next module.
                 self.turn_away(name.as_str(), dialog, denied.reason).await;
                 return Err(denied);
             }
         };
-        self.admit(&name, &proven, promised, context, trail).await?;
+        Box::pin(self.admit(&name, &proven, promised, context, trail)).await?;
         self.remember_admission(proven.person(), context);
         self.remember_password(&proven, password);
         // Of the broker's own store an answer a moment old would be a wrong one.
