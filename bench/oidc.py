@@ -54,6 +54,7 @@ class Bench:
     def __init__(self, lan: Lan):
         self.values: dict[tuple[str, str, int], list[float]] = {}
         self.numbers: dict[tuple[str, str], float] = {}
+        self.ran: dict[str, list[float]] = {}
         authority = Authority(lan.directory / "ca")
         self.provider = oidc.OidcProvider(lan, authority, interval=INTERVAL, code_ttl=900)
         self.singles, self.crowd = people("s", SINGLES), people("c", CROWD)
@@ -104,7 +105,10 @@ class Bench:
                 else:
                     list(browsers.map(self.approve, codes))
                     time.sleep(INTERVAL + 2)        # a poll has been, and what it brought is verified
+                    before = self.processor()
                     begun, ended = self.enter(terminals, ""), self.shells(terminals)
+                    if len(names) == CROWD:
+                        self.ran.setdefault(case, []).append((self.processor() - before) / CROWD)
         took = self.values.setdefault((system, case, len(names)), [])
         took += [(end - begin) * 1000 for begin, end in zip(begun, ended, strict=True)]
         for terminal in terminals:
@@ -116,6 +120,11 @@ class Bench:
         """When the browser said that it is done."""
         self.provider.device.approve(*code_and_name, PASSWORD)
         return time.monotonic()
+
+    def processor(self) -> float:
+        """What the broker has used of it, in ms."""
+        words = self.box.read_file(f"/proc/{self.box.pids('gpuhubd')[0]}/stat").rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) * 1000 / os.sysconf("SC_CLK_TCK")
 
     @staticmethod
     def enter(terminals: list[Terminal], answer: str) -> list[float]:
@@ -231,13 +240,15 @@ class Bench:
             measures += [{"system": system, "case": case, "threads": at_once, "metric": metric, "unit": "ms",
                           "value": round(value, 1)} for metric, value in told_.items()]
             rows.append([case, str(at_once), system, *(f"{value:,.0f}" for value in told_.values()), str(len(took))])
+        for case, ran in self.ran.items():
+            self.numbers[f"broker's processor from Enter to shell, {case}", "ms a login"] = statistics.median(ran)
         measures += [{"system": GPUHUB, "case": case, "threads": 1, "metric": "value", "unit": unit,
                       "value": round(value, 2)} for (case, unit), value in self.numbers.items()]
         tables = "\n".join([
             told.machine(ROUNDS),
             f"**To the shell's prompt**, in ms; the provider wants {INTERVAL} s between polls:\n",
             told.table(["from", "at once", "system", "p50", "worst", "logins"], rows),
-            f"**The broker with {WAITING:,} logins that wait**\n",
+            f"**The broker**, with {CROWD} logins at once and with {WAITING:,} that wait\n",
             told.table(["", ""], [[case, f"{value:,.1f} {unit}".rstrip()] for (case, unit), value in self.numbers.items()]),
             "**Aims**\n", told.table(["aim", "measured", ""], self.aims())])
         told.publish("oidc", measures, tables)
