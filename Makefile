@@ -80,6 +80,10 @@ bench-pam: prerequisites ## logins, beside the peers (QUICK=1: a shorter one)
 	$(MAKE) deb
 	tests/harness/run bench pam
 
+bench-oidc: prerequisites ## device logins, from approval to shell (QUICK=1: a shorter one)
+	$(MAKE) deb
+	tests/harness/run bench oidc
+
 lintian: $(deb) ## the distribution's opinion of the package
 	lintian --fail-on error,warning --info $(deb)
 
@@ -87,5 +91,5 @@ clean: ## remove what was built
 	cargo clean
 	rm -rf target/deb
 
-.PHONY: help prerequisites deb check fmt clippy link-law licences test unit demo bench-nss bench-pam lintian clean FORCE
+.PHONY: help prerequisites deb check fmt clippy link-law licences test unit demo bench-nss bench-pam bench-oidc lintian clean FORCE
 FORCE:

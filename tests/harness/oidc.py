@@ -6,7 +6,9 @@ import signal
 import subprocess
 import urllib.parse
 
+import jwt
 import requests
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from . import roots
 from .box import Box, wait_until
@@ -30,6 +32,7 @@ ACCOUNTS = {
               "preferred_username": "frank", "groups": ["visitors"]},
 }
 _ACCOUNTS_FILE = "/run/idp/accounts.json"
+_KEYS_FILE = "/run/idp/keys.json"
 
 
 class OidcProvider:
@@ -56,7 +59,7 @@ class OidcProvider:
         self._process = self.box.popen(["/opt/node/bin/node", "/opt/oidc/provider.mjs"], log="provider", env={
             "ISSUER": ISSUER, "ADDRESS": HOSTS[HOST], "PORT": str(PORT), "ACCOUNTS": _ACCOUNTS_FILE,
             "TLS_CERT": "/run/idp/server.pem", "TLS_KEY": "/run/idp/server.key", "CLIENT_SECRET": SECRET,
-            "INTERVAL": str(self.interval), "DC_TTL": str(self.code_ttl)})
+            "INTERVAL": str(self.interval), "DC_TTL": str(self.code_ttl), "KEYS": _KEYS_FILE})
         wait_until(self._answers, "the provider to answer", process=self._process, log=self.box.log("provider"))
 
     def _answers(self) -> bool:
@@ -74,6 +77,16 @@ class OidcProvider:
         for name, value in settings.items():
             setattr(self, name, value)
         self.start()
+
+    def rotate_keys(self) -> None:
+        """Signs with a key that nobody has seen, and has no other; the next start without the file has the first again."""
+        key = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 2048)))
+        self.box.write_file(_KEYS_FILE, json.dumps({"keys": [{**key, "kid": key["n"][:16], "use": "sig", "alg": "RS256"}]}))
+        self.restart()
+
+    def first_keys(self) -> None:
+        self.box.run(["rm", "-f", _KEYS_FILE])
+        self.restart()
 
     def suspend(self) -> None:
         self.box.kill("node", signal.SIGSTOP)

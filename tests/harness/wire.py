@@ -22,16 +22,28 @@ class Connection:
         return self
 
     def __exit__(self, *_):
+        self.close()
+
+    def close(self) -> None:
         self._socket.close()
 
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
     def call(self, method: str, parameters: dict) -> dict:
+        self.send(method, parameters)
+        return self.reply()
+
+    def send(self, method: str, parameters: dict) -> None:
         request = {"version": 1, "method": _NAME + method, "parameters": parameters}
         self._socket.sendall(json.dumps(request).encode() + b"\0")
+
+    def reply(self) -> dict:
         received = b""
         while not received.endswith(b"\0"):
             chunk = self._socket.recv(65536)
             if not chunk:
-                raise ConnectionError(f"the broker hung up after {method}")
+                raise ConnectionError("the broker hung up")
             received += chunk
         return json.loads(received[:-1])
 

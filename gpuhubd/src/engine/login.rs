@@ -120,6 +120,8 @@ impl Engine {
         if self.lockout.is_locked(name.as_str(), Instant::now()) {
             return Err(self.turn_away(name.as_str(), dialog, Reason::TooManyTries).await);
         }
+        // Boxed below is what does not wait for a person at her browser: a login that does is kept for minutes, and its
+        // memory is that of the largest way from here.
         // As sshd saw her: it asked for the name before PAM did.
         let promised = self.provisional.get(name.as_str(), Instant::now());
         let mut password = None;
@@ -145,14 +147,14 @@ impl Engine {
                     trail.backend = Some(absentee.known().provider.clone());
                     trail.method = Some(Method::CachedPassword);
                     trail.uid = Some(absentee.known().passwd.uid);
-                    return self.by_cached_password(&name, &absentee, context, dialog).await;
+                    return Box::pin(self.by_cached_password(&name, &absentee, context, dialog)).await;
                 }
                 // The prompt comes all the same, so that the answer does not go to the next module.
                 self.turn_away(name.as_str(), dialog, denied.reason).await;
                 return Err(denied);
             }
         };
-        self.admit(&name, &proven, promised, context, trail).await?;
+        Box::pin(self.admit(&name, &proven, promised, context, trail)).await?;
         self.keep_grant(&proven)?;
         self.remember_admission(proven.person(), context);
         self.remember_password(&proven, password);
@@ -194,7 +196,7 @@ impl Engine {
             _ if self.rules.passcode.is_for(&context.service) && passcodes => {
                 trail.backend.take_if(|_| !known);
                 trail.method = Some(Method::Passcode);
-                self.by_passcode(name, &*provider, known, dialog, &mut trail.method).await?
+                Box::pin(self.by_passcode(name, &*provider, known, dialog, &mut trail.method)).await?
             }
             _ if known => return Err(self.turn_away(name.as_str(), dialog, Reason::NoInteractiveService).await),
             _ => {

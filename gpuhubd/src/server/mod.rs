@@ -17,6 +17,7 @@ use gpuhub_common::wire::{
     BadRequest, Call, CloseSession, Code, ErrorCode, GroupIdsReply, GroupQuery, GroupReply, Next, Nothing, Purpose,
     Reply, Request, SshKeysReply, Step, UserQuery, UserReply,
 };
+use nix::sys::resource::{Resource, getrlimit};
 use rights::{Peer, State};
 use serde::Serialize;
 use std::collections::HashMap;
@@ -30,13 +31,15 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// Connections at once, root's and everybody else's counted apart, and of one uid: nobody's shell can
-/// keep sshd from asking. The file descriptors of the process are the limit behind it.
-const MOST_OF_ROOT: usize = 2000;
+/// keep sshd from asking, and logins that wait for people leave as many again for its lookups. The file
+/// descriptors of the process are the limit behind it.
+const MOST_OF_ROOT: usize = 2 * MOST_LOGINS;
 const MOST_OF_OTHERS: usize = 2000;
 const MOST_OF_ONE: usize = 500;
 /// Conversations at once. They are counted apart from lookups, so that a flood of `getent` cannot
-/// keep anybody from logging in.
-const MOST_LOGINS: usize = 400;
+/// keep anybody from logging in; and they are more than the device logins that may wait at a provider
+/// (`provider::oidc`), so that these cannot keep anybody out who has a password.
+const MOST_LOGINS: usize = 2000;
 /// Lookups of login daemons at once; more wait. Those of others wait in a line of their own
 /// (`engine::turns`).
 const MOST_LOGIN_LOOKUPS: usize = 64;
@@ -72,7 +75,7 @@ pub async fn serve(
         engine,
         rule,
         own,
-        logins: Arc::new(Semaphore::new(MOST_LOGINS)),
+        logins: Arc::new(Semaphore::new(most_logins())),
         login_lookups: Semaphore::new(MOST_LOGIN_LOOKUPS),
     });
     let places = Arc::new(Places::default());
@@ -91,6 +94,13 @@ pub async fn serve(
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
+}
+
+/// [`MOST_LOGINS`], or fewer where the process may not have many file descriptors: a login takes one,
+/// and one for its provider or directory, and as many are for everybody else.
+fn most_logins() -> usize {
+    let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft / 4);
+    usize::try_from(most).map_or(MOST_LOGINS, |most| most.min(MOST_LOGINS))
 }
 
 /// Who has how many connections.

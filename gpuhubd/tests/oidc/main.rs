@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
 
 mod again;
+#[path = "../support/ca.rs"]
+mod ca;
 mod entra;
 mod github;
 mod google;
@@ -11,6 +13,12 @@ mod idp;
 mod login;
 mod oauth2;
 mod proxy;
+#[path = "../registry/server.rs"]
+#[allow(dead_code)] // the registry's own tests use more of it
+mod server;
+#[path = "../support/mod.rs"]
+mod support;
+mod whole;
 
 use gpuhub_common::secret::Secret;
 use gpuhubd::model::{Method, Reason};
@@ -136,6 +144,21 @@ async fn slow_down_is_obeyed() {
     let polls = idp.seen("/token");
     let pause = polls[1].at - polls[0].at;
     assert!(pause >= Duration::from_secs(6), "1 s for an interval of 0, and 5 s more: {pause:?}");
+}
+
+/// RFC 6585 §4, as providers and what stands before them say it: HTML, and nothing of the RFC's own errors.
+#[tokio::test]
+async fn too_many_requests_are_a_slow_down() {
+    let idp = Idp::start().await;
+    let too_many = Poll::Raw(429, "Retry-After: 1\r\n".into(), "<html>Too many requests");
+    idp.polls([too_many, token(json!({}))]);
+    assert!(Login::of(&idp, "").await.result.is_ok());
+    let polls = idp.seen("/token");
+    assert!(polls[1].at - polls[0].at >= Duration::from_secs(6));
+    // Before there is a code nobody has been shown anything: the login ends, and the provider is left alone.
+    idp.change(|s| s.device = (429, json!({})));
+    refused_unseen(&idp).await;
+    assert_eq!(idp.seen("/device/auth").len(), 2);
 }
 
 #[tokio::test]

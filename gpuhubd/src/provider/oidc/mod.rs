@@ -184,20 +184,21 @@ impl Provider for OidcProvider {
         let mut is_last = false;
         loop {
             let grant = device::request(&self.http, endpoint, &self.credentials, &self.scopes).await?;
-            let outcome = async {
+            // Boxed is what a login need not hold while it waits for her: there may be a thousand.
+            let outcome = Box::pin(async {
                 // The keys are fetched while she is at her browser; if that fails, verifying tries again.
                 let keys = async {
                     if self.config.profile.proof == Proof::IdToken {
-                        let _ = self.documents.keys(&metadata).await;
+                        let _ = Box::pin(self.documents.keys(&metadata)).await;
                     }
                 };
                 let tokens = poll::tokens(&self.http, &metadata.token_endpoint, &self.credentials, &grant);
                 let ((), tokens) = tokio::join!(keys, tokens);
                 let tokens = tokens?;
-                let person = self.identify(&metadata, &tokens, name).await.map_err(again::of_a_new_token)?;
+                let person = Box::pin(self.identify(&metadata, &tokens, name)).await.map_err(again::of_a_new_token)?;
                 let grant = self.grant(&person, Some(&tokens));
                 Ok(Authenticated::verified(person, Method::DeviceCode).granting(grant))
-            };
+            });
             match self.converse(name, origin, dialog, &grant, outcome).await? {
                 // She is there, and was too late. Once: something that presses Enter by itself is not asked for ever.
                 Err(denied) if denied.reason == Reason::CodeExpired && !is_last => {

@@ -3,7 +3,8 @@
 //!
 //! A login holds a [`Slot`]; dropping it, however the login ends, gives the place back. The caps
 //! are nested so that one source can use up neither a name nor the whole: a stranger's flood
-//! blocks nobody but the stranger.
+//! blocks nobody but the stranger. Strangers at many addresses use up the whole, and then other
+//! logins still have places (`server::MOST_LOGINS`).
 
 use crate::model::{Denied, Reason};
 use gpuhub_common::name::UserName;
@@ -20,13 +21,14 @@ pub struct Caps {
     pub source: u32,
     /// Of one name, from wherever.
     pub name: u32,
-    /// In all.
+    /// In all. One that waits costs some 20 KB, its connection, and every few seconds a poll on a
+    /// connection that others use, too (`make bench-oidc`).
     pub all: u32,
 }
 
 impl Default for Caps {
     fn default() -> Self {
-        Self { name_and_source: 3, source: 20, name: 20, all: 400 }
+        Self { name_and_source: 3, source: 20, name: 20, all: 1500 }
     }
 }
 
@@ -147,6 +149,14 @@ mod tests {
             (0..200).filter_map(|n| pending.enter(&name(&format!("u{n}")), Some("192.0.2.66")).ok()).collect();
         assert_eq!(flood.len() + more.len(), 20);
         assert!(pending.enter(&name("alice"), Some("192.0.2.1")).is_ok());
+    }
+
+    #[test]
+    fn a_thousand_people_may_be_at_their_browsers() {
+        let pending = Pending::new(Caps::default());
+        let enter = |n: u32| pending.enter(&name(&format!("u{n}")), Some(&format!("192.0.2.{}", n / 10)));
+        let slots: Vec<_> = (0..1000).map(|n| enter(n).unwrap()).collect();
+        assert_eq!(slots.len(), 1000);
     }
 
     #[test]

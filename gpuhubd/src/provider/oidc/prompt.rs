@@ -38,6 +38,8 @@ pub fn text(name: &UserName, origin: &Origin, grant: &Grant, style: Qr) -> Strin
     text.push_str("Go on only if you yourself started this login just now: whoever sends you a code\n");
     text.push_str("wants to log in as you.\n");
     text.push_str("Press Enter when you have signed in: ");
+    // It is kept until she answers.
+    text.shrink_to_fit();
     text
 }
 
