@@ -301,7 +301,7 @@ impl Engine {
     }
 
     /// A provisional entry: exactly what she will get if she turns out to be who she says.
-    async fn promise(&self, name: &UserName) -> Result<Passwd, LookupError> {
+    pub(super) async fn promise(&self, name: &UserName) -> Result<Passwd, LookupError> {
         let now = Instant::now();
         if let Some(entry) = self.provisional.get(name.as_str(), now) {
             return Ok(entry);

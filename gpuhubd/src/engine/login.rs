@@ -311,8 +311,10 @@ impl Engine {
         }
         self.permit(person, context).await?;
         // sshd took her entry before she was asked for anything. Who was nobody then can only have
-        // been promised one; if no such promise is known any more, its id may be another's by now.
+        // been promised one; if no such promise is known any more, its id may be another's by now. Her next login has
+        // one, by login(1) too, which asks for her entry only when she is in.
         if known.is_none() && promised.is_none() && proven.method() == Method::DeviceCode {
+            let _ = self.promise(name).await;
             return Err(Denied::because(Reason::EntryChanged, "no promise of an entry is known for her first login"));
         }
         let (passwd, changed) = self.absorb(person).await?;

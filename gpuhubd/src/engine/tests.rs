@@ -110,6 +110,10 @@ async fn a_first_login_needs_the_promise_that_sshd_acts_on() {
     b.sso.people.lock().unwrap().push(person("sso", "dave", "1", &[]));
     assert_eq!(log_in(&b, "dave").await, Code::AuthErr, "nobody was promised anything");
     assert!(b.engine.store.person("dave").unwrap().is_none());
+    let b_login = a_box("promise-login");
+    b_login.sso.people.lock().unwrap().push(person("sso", "dave", "1", &[]));
+    assert_eq!(log_in(&b_login, "dave").await, Code::AuthErr);
+    assert_eq!(log_in(&b_login, "dave").await, Code::Success, "asked to sign in again, she is let in");
     let promised = b.engine.user(UserKey::Name("dave"), Asker::Login).await.unwrap();
     assert_eq!(log_in(&b, "dave").await, Code::Success);
     assert_eq!(b.engine.user(UserKey::Name("dave"), Asker::Broker).await.unwrap(), promised);
