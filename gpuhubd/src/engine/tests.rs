@@ -38,9 +38,23 @@ pub(super) fn a_box_with(test: &str, rules: Rules) -> Box_ {
     let audit = Audit::start("/nonexistent/log", AuditConfig::default().queue, "test").unwrap();
     let publishing = publish::start(store.clone(), dir.join("snapshot"), View::default(), audit.clone());
     let scripted = |name, method| {
-        let (people, aliases, replica) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (people, aliases, joins, replica) =
+            (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
         let (away, forgetful, passcode_first, tokens) = (false.into(), false.into(), false.into(), false.into());
-        Arc::new(Scripted { name, method, people, aliases, away, forgetful, passcode_first, tokens, replica })
+        let for_others = false.into();
+        Arc::new(Scripted {
+            name,
+            method,
+            people,
+            aliases,
+            away,
+            forgetful,
+            passcode_first,
+            tokens,
+            joins,
+            for_others,
+            replica,
+        })
     };
     let (corp, sso) = (scripted("corp", Method::Password), scripted("sso", Method::DeviceCode));
     let providers: Vec<Arc<dyn Provider>> = vec![corp.clone(), sso.clone()];

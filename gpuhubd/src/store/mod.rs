@@ -9,6 +9,7 @@ mod builtin;
 mod cached;
 mod groups;
 mod ids;
+mod joins;
 mod offline;
 mod passcodes;
 mod people;
@@ -19,6 +20,7 @@ pub use builtin::{BuiltinGroup, BuiltinUser};
 pub use cached::{Cached, EXPIRED};
 pub use groups::KnownGroup;
 pub use ids::{GivenId, IdKind, Source};
+pub use joins::Joined;
 pub use offline::Remembered;
 pub use passcodes::{Passcode, SetBy};
 pub use people::KnownPerson;
@@ -69,6 +71,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema-5.sql"),
     include_str!("schema-6.sql"),
     include_str!("schema-7.sql"),
+    include_str!("schema-8-join.sql"),
 ];
 
 /// All that lookups and logins ask come again and again.

@@ -8,7 +8,7 @@
 //!   identity.rs  what they say, by the proof of the provider's kind:
 //!     token.rs     the ID token verifies, or not    keys by documents.rs
 //!     github.rs    its API
-//!   claims.rs    who that is; it must be who was asked for: names.rs, groups.rs
+//!   claims.rs    who that is; it must be who was asked for (join.rs): names.rs, groups.rs
 //! ```
 //!
 //! Nobody is known before a login: known people come from the broker's own bindings.
@@ -21,6 +21,7 @@ mod github;
 mod groups;
 mod http;
 mod identity;
+mod join;
 mod names;
 mod opaque;
 mod pending;
@@ -33,6 +34,7 @@ mod token;
 #[cfg(test)]
 mod trial;
 
+use super::join::Sought;
 use super::{Authenticated, Origin, Provider, Which, Who};
 use crate::config::{OidcConfig, Proof};
 use crate::dialog::Dialog;
@@ -156,6 +158,14 @@ impl Provider for OidcProvider {
         Method::DeviceCode
     }
 
+    fn has_people(&self) -> bool {
+        self.config.has_people
+    }
+
+    fn is_complete(&self) -> bool {
+        !self.config.has_people
+    }
+
     async fn find(&self, _who: Who<'_>) -> Result<Option<Person>, Unavailable> {
         Ok(None)
     }
@@ -165,15 +175,16 @@ impl Provider for OidcProvider {
     }
 
     fn may_become(&self, name: &UserName) -> bool {
-        names::may_become(&self.config, name.as_str())
+        self.config.has_people && names::may_become(&self.config, name.as_str())
     }
 
     async fn device_login(
         &self,
-        name: &UserName,
+        sought: Sought<'_>,
         origin: &Origin,
         dialog: &mut Dialog,
     ) -> Result<Authenticated, Denied> {
+        let name = sought.name;
         let _slot = self.pending.enter(name, origin.source.as_deref())?;
         let metadata = self.documents.metadata().await?;
         let Some(endpoint) = &metadata.device_authorization_endpoint else {
@@ -191,7 +202,7 @@ impl Provider for OidcProvider {
                 };
                 let tokens = poll::tokens(&self.http, &metadata.token_endpoint, &self.credentials, &grant);
                 let ((), tokens) = tokio::join!(keys, tokens);
-                self.identify(&metadata, &tokens?, name).await
+                self.identify(&metadata, &tokens?, sought).await
             };
             match self.converse(name, origin, dialog, &grant, outcome).await? {
                 // She is there, and was too late. Once: something that presses Enter by itself is not asked for ever.
@@ -212,10 +223,10 @@ impl Provider for OidcProvider {
         self.config.id_token_as_password && self.config.profile.proof == Proof::IdToken
     }
 
-    async fn verify_token(&self, name: &UserName, token: &Secret) -> Result<Authenticated, Denied> {
+    async fn verify_token(&self, sought: Sought<'_>, token: &Secret) -> Result<Authenticated, Denied> {
         let not_well_formed = || Denied::because(Reason::BadToken, "ID token: not a well-formed ID token");
         let token = Opaque::from(token.expose_str().ok_or_else(not_well_formed)?.to_owned());
-        let person = self.identify_by_token(&token, name).await?;
+        let person = self.identify_by_token(&token, sought).await?;
         Ok(Authenticated::verified(person, Method::IdToken))
     }
 
