@@ -282,7 +282,8 @@ impl Engine {
             }
             self.forget(name.as_str()).await;
         }
-        for provider in self.providers.iter().filter(|p| bound.as_ref().is_none_or(|b| b.name() != p.name())) {
+        let others = self.providers.iter().filter(|p| bound.as_ref().is_none_or(|b| b.name() != p.name()));
+        for provider in others.filter(|p| p.has_people()) {
             if !provider.knows_people() {
                 if provider.may_become(name) {
                     return Ok(Resolved::AtProvider(Arc::clone(provider), false));
