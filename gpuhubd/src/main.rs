@@ -209,7 +209,7 @@ async fn serve(
     all.extend(providers(std::mem::take(&mut config.providers))?);
     let providers = all;
     let complete = providers.iter().all(|p| p.is_complete());
-    let provisional = providers.iter().any(|p| !p.knows_people());
+    let provisional = providers.iter().any(|p| p.has_people() && !p.knows_people());
     let listing = providers.iter().filter(|p| p.cache_ttl().is_some()).map(|p| p.name().to_owned()).collect();
     store.hide(providers.iter().filter(|p| !p.is_enumerated()).map(|p| p.name().to_owned()).collect());
     let view = View { complete, provisional, listing };

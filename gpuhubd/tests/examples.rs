@@ -13,8 +13,16 @@ fn provider(example: &str, instead: &[(&str, &str)]) -> LdapConfig {
     *ldap
 }
 
-/// The only provider of an example in `conf/`, whose files are there.
+/// The only provider of an example.
 fn only_one(example: &str, instead: &[(&str, &str)]) -> ProviderConfig {
+    let mut providers = all(example, instead);
+    let provider = providers.pop().unwrap();
+    assert!(providers.is_empty());
+    provider
+}
+
+/// The providers of an example in `conf/`, whose files are there.
+fn all(example: &str, instead: &[(&str, &str)]) -> Vec<ProviderConfig> {
     let dir = std::env::temp_dir().join(format!("gpuhub-{}-{}-{}", example, instead.len(), std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let ca = CertificateParams::new(vec!["ca".into()]).unwrap().self_signed(&KeyPair::generate().unwrap()).unwrap();
@@ -29,11 +37,9 @@ fn only_one(example: &str, instead: &[(&str, &str)]) -> ProviderConfig {
         text = text.replace(old, new);
     }
     text = text.replace("\"/etc/gpuhub/", &format!("\"{}/", dir.display()));
-    let mut config = Config::parse(example, &text).unwrap();
+    let config = Config::parse(example, &text).unwrap();
     std::fs::remove_dir_all(&dir).unwrap();
-    let provider = config.providers.pop().unwrap();
-    assert!(config.providers.is_empty());
-    provider
+    config.providers
 }
 
 #[test]
@@ -54,6 +60,23 @@ fn ipa_and_389ds() {
     let plain = provider("389ds-ipa.toml", &instead);
     assert_eq!(plain.schema, LdapSchema::Rfc2307bis);
     assert_eq!(plain.attributes.user_key.as_deref(), Some("nsUniqueId"));
+}
+
+#[test]
+fn a_directory_and_a_sign_on() {
+    let unique = [
+        ("login_attribute = \"mail\"", "#"),
+        ("login_claim = \"email\"", "#"),
+        ("# login_attribute", "login_attribute"),
+        ("# login_claim", "login_claim"),
+    ];
+    for (instead, attribute) in [(&[][..], "mail"), (&unique, "entryUUID")] {
+        let [ProviderConfig::Ldap(ldap), ProviderConfig::Oidc(sso)] = &all("ldap-with-sso.toml", instead)[..] else {
+            panic!()
+        };
+        assert_eq!((ldap.login.as_deref(), ldap.login_attribute.as_deref()), (Some("sso"), Some(attribute)));
+        assert!(!sso.has_people);
+    }
 }
 
 /// Each kind that is no standard has its example and its page, and what an example offers instead is right, too.

@@ -1,5 +1,6 @@
 //! `kind = "ldap"`: a directory, and what its entries look like.
 
+use super::claims::ClaimPath;
 use super::providers::seconds;
 use super::values::{ConfigError, DurationText, SecretFile, Source};
 use crate::tls::Own;
@@ -90,6 +91,12 @@ pub struct LdapConfig {
     pub bind_password_file: Option<SecretFile>,
     /// Which ids its people and groups have; absent: see [`LdapConfig::ids`].
     pub ids: Option<LdapIds>,
+    /// The provider where its people prove themselves, by a code; absent: by their passwords, here.
+    pub login: Option<String>,
+    /// The attribute of her entry that says who she is there; absent: her login name.
+    pub login_attribute: Option<String>,
+    /// The claim that must have a value of it; absent: the login name that the provider's rules make.
+    pub login_claim: Option<ClaimPath>,
     /// To connect, TLS included.
     #[serde(default = "three")]
     pub connect_timeout: DurationText,
@@ -402,7 +409,8 @@ impl LdapConfig {
             }
         }
         let is_name = |c: char| c.is_ascii_alphanumeric() || "-.;".contains(c);
-        if let Some(name) = self.attributes.all().find(|name| name.is_empty() || !name.chars().all(is_name)) {
+        let mut all = self.attributes.all().chain(self.login_attribute.as_deref());
+        if let Some(name) = all.find(|name| name.is_empty() || !name.chars().all(is_name)) {
             return bad(&format!("{name:?} is no attribute's name"), "Write it as the directory's schema does.");
         }
         if self.poll_interval.0 < Duration::from_secs(1) {
@@ -427,6 +435,7 @@ impl LdapConfig {
                 );
             }
         }
+        self.check_login().or_else(|(what, remedy)| bad(&what, &remedy))?;
         self.tls().check().or_else(|what| bad(&what, "Give files that the broker can read."))
     }
 

@@ -5,6 +5,7 @@
 
 mod access;
 mod claims;
+mod join;
 mod ldap;
 mod local_groups;
 mod oidc;
@@ -153,7 +154,7 @@ impl Config {
                 "Write each provider as its own [[provider]] table.",
             ));
         };
-        let mut providers: Vec<ProviderConfig> = Vec::new();
+        let (mut providers, mut spans): (Vec<ProviderConfig>, Vec<_>) = Default::default();
         for entry in array {
             let span = entry.span();
             let DeValue::Table(mut table) = entry.into_inner() else {
@@ -179,7 +180,9 @@ impl Config {
                 ));
             }
             providers.push(provider);
+            spans.push(span);
         }
+        join::tie(source, &mut providers, &spans)?;
         Ok(providers)
     }
 }

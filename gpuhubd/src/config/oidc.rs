@@ -20,6 +20,8 @@ pub struct OidcConfig {
     pub issuer: String,
     /// For tokens of many tenants: whose are taken; `None`: this is about one issuer.
     pub tenants: Option<Tenants>,
+    /// Whether its people are people here. Not if a directory's people prove themselves there (`login`).
+    pub has_people: bool,
     /// Where it is asked, for what its metadata leaves out or is not asked about.
     pub endpoints: Endpoints,
     /// The client.
@@ -242,6 +244,7 @@ impl OidcTable {
         Ok(OidcConfig {
             name: self.name,
             profile,
+            has_people: true,
             issuer,
             tenants,
             endpoints,

@@ -114,8 +114,7 @@ impl OidcConfig {
         if self.name_claims.is_empty() {
             return Err(wrong("name_claim is empty", "Name the claim that is the login name."));
         }
-        let unverifiable = |c: &&ClaimPath| !is_email(c) && matches!(c.innermost(), "email" | "mail");
-        if let Some(claim) = self.name_claims.iter().find(unverifiable) {
+        if let Some(claim) = self.name_claims.iter().find(|c| is_unverifiable(c)) {
             return Err((
                 format!("name_claim {claim} is an address of which nothing says whether it is verified"),
                 "Only \"email\" does, with email_verified beside it.".into(),
@@ -188,6 +187,11 @@ impl OidcTable {
         }
         Ok(Some(AskAgain { at_login, every, grace }))
     }
+}
+
+/// Whether it is another one.
+pub(super) fn is_unverifiable(claim: &ClaimPath) -> bool {
+    !is_email(claim) && matches!(claim.innermost(), "email" | "mail")
 }
 
 fn is_https(url: &str) -> bool {

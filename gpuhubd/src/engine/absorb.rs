@@ -4,7 +4,7 @@
 use super::directory::{LookupError, internal, unavailable};
 use super::{Engine, local};
 use crate::audit::{Event, Outcome};
-use crate::model::{Denied, DirectoryId, GroupClaim, Method, Person, Reason};
+use crate::model::{Denied, DirectoryId, GroupClaim, Person, Reason};
 use crate::provider::{Who, builtin};
 use crate::store::{GivenId, IdKind, KnownGroup, KnownPerson, Source, unix_now};
 use gpuhub_common::entry::{self, Group, Passwd};
@@ -146,7 +146,7 @@ impl Engine {
         let Some(old) = self.store.name_of_key(&person.key).map_err(internal)?.filter(|old| old != name) else {
             return Ok(self.store.person(name).map_err(internal)?.is_none());
         };
-        let directory = self.provider(&person.provider).filter(|p| p.method() == Method::Password);
+        let directory = self.provider(&person.provider).filter(|p| p.decides_on_names());
         let Some(directory) = directory.filter(|_| !local.has_user(name.as_bytes())) else {
             return taken(format!("her key is bound to the name {old}"));
         };

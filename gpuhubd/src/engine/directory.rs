@@ -270,7 +270,8 @@ impl Engine {
     ) -> Result<Resolved, Denied> {
         // Logins and the administrator want to know it from the directory itself.
         let is_anybody = matches!(asker, Asker::Anybody(_));
-        let bound = known.and_then(|k| self.provider(&k.provider).filter(|p| p.issuer() == k.key.issuer)).cloned();
+        let is_hers = |p: &&Arc<dyn Provider>| known.is_some_and(|k| k.key.issuer == p.issuer()) && p.has_people();
+        let bound = known.and_then(|k| self.provider(&k.provider)).filter(is_hers).cloned();
         if let Some(provider) = &bound {
             if !provider.knows_people() {
                 return Ok(Resolved::AtProvider(Arc::clone(provider), known.is_some_and(|k| !k.gone)));
@@ -281,7 +282,8 @@ impl Engine {
             }
             self.forget(name.as_str()).await;
         }
-        for provider in self.providers.iter().filter(|p| bound.as_ref().is_none_or(|b| b.name() != p.name())) {
+        let others = self.providers.iter().filter(|p| bound.as_ref().is_none_or(|b| b.name() != p.name()));
+        for provider in others.filter(|p| p.has_people()) {
             if !provider.knows_people() {
                 if provider.may_become(name) {
                     return Ok(Resolved::AtProvider(Arc::clone(provider), false));

@@ -2,7 +2,7 @@
 
 use super::{Caller, Engine, local};
 use crate::audit::{Event, Outcome};
-use crate::model::{Denied, Method, PersonKey, Unavailable};
+use crate::model::{Denied, PersonKey, Unavailable};
 use crate::provider::Who;
 use crate::store::{GivenId, IdKind, Source, StoreError};
 use gpuhub_common::entry;
@@ -102,7 +102,7 @@ impl Engine {
     /// Whoever is called `old` by her directory would be called so again at the next lookup.
     async fn lets_go(&self, old: &str) -> Result<(), String> {
         let Some(known) = self.store.person(old).map_err(text)?.filter(|k| !k.gone) else { return Ok(()) };
-        let Some(directory) = self.provider(&known.provider).filter(|p| p.method() == Method::Password) else {
+        let Some(directory) = self.provider(&known.provider).filter(|p| p.knows_people()) else {
             return Ok(());
         };
         let name = UserName::new(old).map_err(|e| format!("The name {e}."))?;

@@ -8,12 +8,14 @@
 //! ```
 
 use super::directory::{Resolved, internal};
+use super::join::Elsewhere;
 use super::password::Urgency;
 use super::{Asker, Caller, Engine, event_of};
 use crate::audit::{Audit, Event};
 use crate::config::ServiceMode;
 use crate::dialog::Dialog;
 use crate::model::{Denied, Method, Notice, Person, Reason};
+use crate::provider::join::Sought;
 use crate::provider::{Authenticated, Provider};
 use gpuhub_common::entry::Passwd;
 use gpuhub_common::name::UserName;
@@ -34,19 +36,23 @@ struct Trail<'a> {
     uid: Option<u32>,
     method: Option<Method>,
     backend: Option<String>,
+    /// The provider where somebody of a directory proves herself.
+    at: Option<String>,
     done: bool,
 }
 
 /// Where somebody proves herself, whether she was here before, and who she is if a directory knows her.
-struct SignIn {
-    provider: Arc<dyn Provider>,
-    known: bool,
-    person: Option<Person>,
+pub(super) struct SignIn {
+    pub(super) provider: Arc<dyn Provider>,
+    pub(super) known: bool,
+    pub(super) person: Option<Person>,
+    /// If that is not the provider's own.
+    pub(super) elsewhere: Option<Elsewhere>,
 }
 
 impl<'a> Trail<'a> {
     fn new(audit: &'a Audit, event: &'static str, context: &'a Context) -> Self {
-        Self { audit, event, context, uid: None, method: None, backend: None, done: false }
+        Self { audit, event, context, uid: None, method: None, backend: None, at: None, done: false }
     }
 
     fn end(&mut self, outcome: &Result<(), Denied>) {
@@ -55,10 +61,10 @@ impl<'a> Trail<'a> {
             Ok(()) => Event::ok(self.event),
             Err(denied) => Event::denied(self.event, denied),
         };
-        self.audit.log(event_of(
-            Event { uid: self.uid, method: self.method.map(Method::as_str), backend: self.backend.take(), ..base },
-            self.context,
-        ));
+        let (uid, method, backend) = (self.uid, self.method.map(Method::as_str), self.backend.take());
+        let at = self.at.take().map(|at| format!("at {at}"));
+        let detail = base.detail.clone().into_iter().chain(at).reduce(|why, at| format!("{why}; {at}"));
+        self.audit.log(event_of(Event { uid, method, backend, detail, ..base }, self.context));
     }
 }
 
@@ -133,11 +139,18 @@ impl Engine {
                 self.by_password(&provider, &person, context, dialog, &mut password).await?
             }
             Ok(Resolved::Known(provider, person)) => {
-                let at = SignIn { provider, known: true, person: Some(*person) };
-                self.sign_in(&name, at, context, dialog, trail).await?
+                trail.backend = Some(provider.name().into());
+                match self.sign_in_of(provider, *person).await {
+                    Ok(at) => self.sign_in(&name, at, context, dialog, trail).await?,
+                    Err(denied) => {
+                        self.turn_away(name.as_str(), dialog, denied.reason).await;
+                        return Err(denied);
+                    }
+                }
             }
             Ok(Resolved::AtProvider(provider, known)) => {
-                self.sign_in(&name, SignIn { provider, known, person: None }, context, dialog, trail).await?
+                let at = SignIn { provider, known, person: None, elsewhere: None };
+                self.sign_in(&name, at, context, dialog, trail).await?
             }
             Ok(Resolved::Nobody) => {
                 return Err(self.turn_away(name.as_str(), dialog, Reason::UnknownUser).await);
@@ -155,6 +168,7 @@ impl Engine {
             }
         };
         Box::pin(self.admit(&name, &proven, promised, context, trail)).await?;
+        self.tie(&proven)?;
         self.keep_grant(&proven)?;
         self.remember_admission(proven.person(), context);
         self.remember_password(&proven, password);
@@ -177,10 +191,12 @@ impl Engine {
         dialog: &mut Dialog,
         trail: &mut Trail<'_>,
     ) -> Result<Authenticated, Denied> {
-        let SignIn { provider, known, person } = at;
+        let SignIn { provider, known, person, elsewhere } = at;
+        let sought = Sought { name, join: elsewhere.as_ref().map(|e| &e.join) };
         let passcodes = self.rules.passcode.is_on() || provider.takes_tokens();
         trail.uid = self.known_uid(name).filter(|_| known);
-        trail.backend = Some(provider.name().into());
+        trail.backend = Some(elsewhere.as_ref().map_or(&provider, |e| &e.directory).name().into());
+        trail.at = elsewhere.as_ref().map(|_| provider.name().into());
         let proven = match self.rules.services.mode(&context.service) {
             ServiceMode::Interactive => {
                 trail.method = Some(Method::DeviceCode);
@@ -190,13 +206,13 @@ impl Engine {
                     self.passcode_first(name, known, dialog).await?;
                     trail.method = Some(Method::DeviceCode);
                 }
-                provider.device_login(name, &self.origin(context), dialog).await?
+                provider.device_login(sought, &self.origin(context), dialog).await?
             }
             // This service never waits for a human.
             _ if self.rules.passcode.is_for(&context.service) && passcodes => {
                 trail.backend.take_if(|_| !known);
                 trail.method = Some(Method::Passcode);
-                Box::pin(self.by_passcode(name, &*provider, known, dialog, &mut trail.method)).await?
+                Box::pin(self.by_passcode(sought, &*provider, known, dialog, &mut trail.method)).await?
             }
             _ if known => return Err(self.turn_away(name.as_str(), dialog, Reason::NoInteractiveService).await),
             _ => {
@@ -204,9 +220,10 @@ impl Engine {
                 return Err(self.turn_away(name.as_str(), dialog, Reason::UnknownUser).await);
             }
         };
-        match person {
-            Some(person) => proven.known_as(person),
-            None => Ok(proven),
+        match (person, elsewhere) {
+            (Some(person), Some(elsewhere)) => self.joined(proven, &person, &elsewhere).await,
+            (Some(person), None) => proven.known_as(person),
+            (None, _) => Ok(proven),
         }
     }
 
@@ -313,7 +330,8 @@ impl Engine {
         // sshd took her entry before she was asked for anything. Who was nobody then can only have
         // been promised one; if no such promise is known any more, its id may be another's by now. Her next login has
         // one, by login(1) too, which asks for her entry only when she is in.
-        if known.is_none() && promised.is_none() && proven.method() == Method::DeviceCode {
+        let is_told = self.provider(&person.provider).is_some_and(|p| p.knows_people());
+        if known.is_none() && promised.is_none() && !is_told && proven.method() == Method::DeviceCode {
             let _ = self.promise(name).await;
             return Err(Denied::because(Reason::EntryChanged, "no promise of an entry is known for her first login"));
         }

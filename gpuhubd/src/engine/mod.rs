@@ -5,6 +5,7 @@
 //! - [`alias`]: other names by which people log in
 //! - [`absorb`]: the one way an entry comes in; [`unchanged`]: who came in just so a moment ago
 //! - [`login`]: is this really alice (pam_authenticate)
+//! - [`join`]: people of a directory who prove themselves at an identity provider
 //! - [`offline`]: the same while her directory is away
 //! - [`passcode`]: the same where nobody can show a device code; [`passcodes`]: how she gets what she gives there
 //! - [`again`]: whether her provider still honours her
@@ -29,6 +30,9 @@ mod cache;
 mod directory;
 pub mod follow;
 mod ids;
+mod join;
+#[cfg(test)]
+mod join_tests;
 mod local;
 mod lockout;
 mod login;

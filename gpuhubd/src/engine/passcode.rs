@@ -10,6 +10,7 @@ use super::login::{PASSWORD_PATIENCE_S, ask_password};
 use crate::audit::Event;
 use crate::dialog::Dialog;
 use crate::model::{Denied, Method, Person, Reason};
+use crate::provider::join::Sought;
 use crate::provider::offline::is_fresh;
 use crate::provider::{Authenticated, Provider};
 use crate::store::{Passcode, SetBy, unix_now};
@@ -37,17 +38,17 @@ impl Engine {
     /// One answer, counted before it is judged, as any password.
     pub(super) async fn by_passcode(
         &self,
-        name: &UserName,
+        sought: Sought<'_>,
         provider: &dyn Provider,
         known: bool,
         dialog: &mut Dialog,
         method: &mut Option<Method>,
     ) -> Result<Authenticated, Denied> {
-        let given = ask_password(dialog).await?;
+        let (name, given) = (sought.name, ask_password(dialog).await?);
         if provider.takes_tokens() && is_token(&given) {
             *method = Some(Method::IdToken);
             // No guess: whoever can sign one need not.
-            return provider.verify_token(name, &given).await;
+            return provider.verify_token(sought, &given).await;
         }
         let result = self.counted(name, &given, self.proven_by(name, provider, known, &given)).await;
         if matches!(&result, Err(d) if d.reason.told().is_none()) {

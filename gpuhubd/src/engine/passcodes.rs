@@ -136,7 +136,8 @@ impl Engine {
         let name = UserName::new(&known.passwd.name).map_err(|e| format!("The name {e}."))?;
         let last = self.store.passcode(name.as_str(), &known.key).map_err(failed)?;
         let person = self.as_last_seen(&name, known).await.map_err(|d| sentence(&d))?;
-        Ok(Owner { person, provider: Arc::clone(provider), last })
+        let provider = Arc::clone(self.proves_at(provider).map_err(|d| sentence(&d))?);
+        Ok(Owner { person, provider, last })
     }
 
     fn passcode_status(&self, owner: &Owner) -> PasscodeStatus {

@@ -65,8 +65,8 @@ impl Engine {
             return (Err(plain(Reason::TooManyTries.into())), None);
         }
         let (provider, person) = match self.resolve(&name, Asker::Login).await {
-            Ok(Resolved::Known(provider, person)) => (provider, person),
-            Ok(Resolved::AtProvider(provider, _)) => {
+            Ok(Resolved::Known(provider, person)) if provider.method() == Method::Password => (provider, person),
+            Ok(Resolved::Known(provider, _) | Resolved::AtProvider(provider, _)) => {
                 dialog.complain("Your password is your provider's: change it there.");
                 return (Err((Reason::NoInteractiveService.into(), Code::AuthtokErr)), Some(provider.name().into()));
             }

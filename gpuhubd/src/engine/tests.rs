@@ -38,9 +38,11 @@ pub(super) fn a_box_with(test: &str, rules: Rules) -> Box_ {
     let audit = Audit::start("/nonexistent/log", AuditConfig::default().queue, "test").unwrap();
     let publishing = publish::start(store.clone(), dir.join("snapshot"), View::default(), audit.clone());
     let scripted = |name, method| {
-        let (people, aliases, replica) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (people, aliases, joins, replica) =
+            (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
         let (away, forgetful, passcode_first, tokens) = (false.into(), false.into(), false.into(), false.into());
         let (asks_again, renewals) = (Mutex::default(), 0.into());
+        let for_others = false.into();
         Arc::new(Scripted {
             name,
             method,
@@ -52,6 +54,8 @@ pub(super) fn a_box_with(test: &str, rules: Rules) -> Box_ {
             tokens,
             asks_again,
             renewals,
+            joins,
+            for_others,
             replica,
         })
     };

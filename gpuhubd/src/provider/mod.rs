@@ -6,6 +6,7 @@
 pub mod builtin;
 pub mod grant;
 pub mod hash;
+pub mod join;
 pub mod ldap;
 pub mod news;
 pub mod offline;
@@ -16,11 +17,12 @@ pub mod scripted;
 
 use crate::dialog::Dialog;
 use crate::finding::Finding;
-use crate::model::{Denied, DirectoryGroup, Method, Notice, Person, Reason, Sid, Unavailable};
+use crate::model::{Denied, DirectoryGroup, Method, Notice, Person, PersonKey, Reason, Sid, Unavailable};
 use async_trait::async_trait;
 use gpuhub_common::name::{GroupName, UserName};
 use gpuhub_common::secret::Secret;
 use grant::{AskAgain, Grant, Kept};
+use join::{Join, Sought};
 use news::News;
 use oidc::Tokens;
 use std::time::{Duration, Instant};
@@ -35,12 +37,13 @@ pub struct Authenticated {
     notice: Option<Notice>,
     asked: Instant,
     grant: Option<Grant>,
+    at: Option<PersonKey>,
 }
 
 impl Authenticated {
     /// By whoever has just verified the proof.
     fn verified(person: Person, method: Method) -> Self {
-        Self { person, method, notice: None, asked: Instant::now(), grant: None }
+        Self { person, method, notice: None, asked: Instant::now(), grant: None, at: None }
     }
 
     /// Who she is otherwise is `person`, as the directory that knows her says. It must be her: the proof is one for
@@ -50,6 +53,21 @@ impl Authenticated {
             return Ok(Self { person, ..self });
         }
         Err(Denied::because(Reason::WrongSubject, "her directory knows somebody else by this name"))
+    }
+
+    /// The same of somebody of a directory, who is `person` as of `asked`: what was proven is that she is who that
+    /// knows by her name, at another provider ([`Sought::join`]) or by what is kept here under her own key.
+    pub fn joined(self, person: Person, asked: Instant) -> Result<Self, Denied> {
+        if self.person.name != person.name {
+            return Err(Denied::because(Reason::WrongSubject, "the proof is for another name"));
+        }
+        let at = Some(self.person.key).filter(|key| *key != person.key);
+        Ok(Self { person, asked, at, ..self })
+    }
+
+    /// Who she is where she proved herself, if that is another provider than the one whose she is.
+    pub fn at(&self) -> Option<&PersonKey> {
+        self.at.as_ref()
     }
 
     /// And what she should know about it.
@@ -144,6 +162,26 @@ pub trait Provider: Send + Sync {
         self.method() == Method::Password
     }
 
+    /// Whether it has people at all, and is not only where those of a directory prove themselves.
+    fn has_people(&self) -> bool {
+        true
+    }
+
+    /// The provider where its people prove themselves; absent: this one.
+    fn signs_in_at(&self) -> Option<&str> {
+        None
+    }
+
+    /// By what such a provider must know her, whom [`Provider::find`] has just found.
+    async fn join(&self, _person: &Person) -> Result<Join, Denied> {
+        Err(Denied::because(Reason::Internal, "no joins here"))
+    }
+
+    /// Whether its administrator decides what people are called, and not they themselves.
+    fn decides_on_names(&self) -> bool {
+        self.method() == Method::Password || self.signs_in_at().is_some()
+    }
+
     /// Whether it can name all its people without being asked for one. Then an absence is known.
     fn is_complete(&self) -> bool {
         false
@@ -228,10 +266,10 @@ pub trait Provider: Send + Sync {
     async fn verify_decoy(&self, _name: &str, _password: &Secret) {}
 
     /// Lets the person prove herself at the provider (RFC 8628). The person is who the token
-    /// says; a person that does not fit `name` is refused here.
+    /// says; one that is not whom this is for is refused here.
     async fn device_login(
         &self,
-        _name: &UserName,
+        _sought: Sought<'_>,
         _origin: &Origin,
         _dialog: &mut Dialog,
     ) -> Result<Authenticated, Denied> {
@@ -249,7 +287,7 @@ pub trait Provider: Send + Sync {
     }
 
     /// Verifies such a token, as that of [`Provider::device_login`] is verified; it must not be old, either.
-    async fn verify_token(&self, _name: &UserName, _token: &Secret) -> Result<Authenticated, Denied> {
+    async fn verify_token(&self, _sought: Sought<'_>, _token: &Secret) -> Result<Authenticated, Denied> {
         Err(Denied::because(Reason::Internal, "no tokens here"))
     }
 

@@ -1,6 +1,7 @@
 //! A provider for the engine's own tests: its people are a list, and whoever is on it is proven.
 
 use super::grant::{AskAgain, Grant, Kept};
+use super::join::{Join, Sought};
 use super::oidc::Tokens;
 use super::{Authenticated, Origin, Provider, Which, Who};
 use crate::dialog::Dialog;
@@ -13,6 +14,9 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
+
+/// Where, and the values of each name.
+pub type Joins = (&'static str, HashMap<String, Vec<String>>);
 
 /// The provider; the name is the issuer, too.
 pub struct Scripted {
@@ -36,6 +40,10 @@ pub struct Scripted {
     pub asks_again: Mutex<Option<AskAgain>>,
     /// So often it was. Each refresh token has the number of the last answer in it, and is good once.
     pub renewals: AtomicU32,
+    /// Where its people prove themselves, and by what they are known there; it has people all the same.
+    pub joins: Mutex<Option<Joins>>,
+    /// It is only where those of another one prove themselves.
+    pub for_others: AtomicBool,
     /// It is kept whole ([`Provider::replica`]).
     pub replica: Mutex<Option<Duration>>,
 }
@@ -47,6 +55,17 @@ impl Scripted {
 
     fn find(&self, name: &str) -> Option<Person> {
         self.people.lock().unwrap().iter().find(|p| p.name.as_str() == name).cloned()
+    }
+
+    /// Who is on the list by that name; of a join by a value for her name here.
+    fn prove(&self, sought: Sought<'_>) -> Option<Person> {
+        match sought.join {
+            None => self.find(sought.name.as_str()),
+            Some(join) => {
+                let there = join.values.iter().find_map(|value| self.find(value))?;
+                Some(Person { name: sought.name.clone(), ..there })
+            }
+        }
     }
 }
 
@@ -62,7 +81,20 @@ impl Provider for Scripted {
         self.name
     }
     fn method(&self) -> Method {
-        self.method
+        self.signs_in_at().map_or(self.method, |_| Method::DeviceCode)
+    }
+    fn knows_people(&self) -> bool {
+        self.method == Method::Password
+    }
+    fn signs_in_at(&self) -> Option<&str> {
+        self.joins.lock().unwrap().as_ref().map(|(at, _)| *at)
+    }
+    async fn join(&self, person: &Person) -> Result<Join, Denied> {
+        self.answer()?;
+        let joins = self.joins.lock().unwrap();
+        let values = joins.as_ref().and_then(|(_, values)| values.get(person.name.as_str()));
+        let values = values.cloned().ok_or_else(|| Denied::because(Reason::EntryRefused, "no value"))?;
+        Ok(Join { claim: None, values })
     }
     fn cache_ttl(&self) -> Option<Duration> {
         self.forgetful.load(Ordering::Relaxed).then_some(Duration::ZERO)
@@ -74,16 +106,20 @@ impl Provider for Scripted {
     fn takes_tokens(&self) -> bool {
         self.tokens.load(Ordering::Relaxed)
     }
-    async fn verify_token(&self, name: &UserName, token: &Secret) -> Result<Authenticated, Denied> {
+    async fn verify_token(&self, sought: Sought<'_>, token: &Secret) -> Result<Authenticated, Denied> {
+        let name = sought.name;
         let signed = token.expose_str().and_then(|text| text.rsplit('.').next()) == Some(name.as_str());
-        let person = self.find(name.as_str()).filter(|_| signed).ok_or(Reason::WrongSubject)?;
+        let person = self.prove(sought).filter(|_| signed).ok_or(Reason::WrongSubject)?;
         Ok(Authenticated::verified(person, Method::IdToken))
     }
     fn replica(&self) -> Option<Duration> {
         *self.replica.lock().unwrap()
     }
     fn may_become(&self, _: &UserName) -> bool {
-        self.method == Method::DeviceCode
+        self.method == Method::DeviceCode && self.has_people()
+    }
+    fn has_people(&self) -> bool {
+        !self.for_others.load(Ordering::Relaxed)
     }
     fn has_aliases(&self) -> bool {
         self.method == Method::Password
@@ -117,9 +153,9 @@ impl Provider for Scripted {
         let person = self.find(person.name.as_str()).ok_or(Reason::UnknownUser)?;
         Ok(Authenticated::verified(person, Method::Password))
     }
-    async fn device_login(&self, name: &UserName, _: &Origin, dialog: &mut Dialog) -> Result<Authenticated, Denied> {
+    async fn device_login(&self, sought: Sought<'_>, _: &Origin, dialog: &mut Dialog) -> Result<Authenticated, Denied> {
         dialog.ask(true, "Press Enter: ", 10).await?;
-        let person = self.find(name.as_str()).ok_or(Reason::WrongSubject)?;
+        let person = self.prove(sought).ok_or(Reason::WrongSubject)?;
         let grant = self.asks_again().map(|_| {
             let kept = Kept::Refresh(self.renewals.load(Ordering::Relaxed).to_string().into());
             Grant { provider: self.name.into(), key: person.key.clone(), kept: Some(kept) }

@@ -10,6 +10,7 @@ mod cached;
 mod grants;
 mod groups;
 mod ids;
+mod joins;
 mod offline;
 mod passcodes;
 mod people;
@@ -21,6 +22,7 @@ pub use cached::{Cached, EXPIRED};
 pub use grants::Granted;
 pub use groups::KnownGroup;
 pub use ids::{GivenId, IdKind, Source};
+pub use joins::Joined;
 pub use offline::Remembered;
 pub use passcodes::{Passcode, SetBy};
 pub use people::KnownPerson;
@@ -72,6 +74,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema-6.sql"),
     include_str!("schema-7.sql"),
     include_str!("schema-8.sql"),
+    include_str!("schema-9.sql"),
 ];
 
 /// All that lookups and logins ask come again and again.

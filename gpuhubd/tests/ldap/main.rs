@@ -6,6 +6,7 @@ mod access;
 mod doctor;
 mod faults;
 mod groups;
+mod join;
 mod policy;
 mod sizes;
 #[path = "../slapd/mod.rs"]
@@ -34,16 +35,19 @@ const BOUND: Duration = Duration::from_millis(3500);
 const AT_ONCE: Duration = Duration::from_millis(900);
 
 fn config(dir: &Path, urls: &[String], extra: &str) -> LdapConfig {
-    let password = secret_file(dir, "reader", READER_PASSWORD);
-    let text = format!(
-        "[[provider]]\nkind = \"ldap\"\nname = \"corp\"\nurls = {urls:?}\nbase = \"{SUFFIX}\"\nbind_dn = \"{READER}\"\n\
-         bind_password_file = \"{password}\"\nconnect_timeout = \"1s\"\ntimeout = \"1s\"\n{extra}\n"
-    );
-    let mut config = Config::parse("test", &text).unwrap();
+    let mut config = Config::parse("test", &text(dir, urls, extra)).unwrap();
     match config.providers.pop() {
         Some(ProviderConfig::Ldap(c)) => *c,
         _ => panic!("no LDAP provider"),
     }
+}
+
+fn text(dir: &Path, urls: &[String], extra: &str) -> String {
+    let password = secret_file(dir, "reader", READER_PASSWORD);
+    format!(
+        "[[provider]]\nkind = \"ldap\"\nname = \"corp\"\nurls = {urls:?}\nbase = \"{SUFFIX}\"\nbind_dn = \"{READER}\"\n\
+         bind_password_file = \"{password}\"\nconnect_timeout = \"1s\"\ntimeout = \"1s\"\n{extra}\n"
+    )
 }
 
 fn ldaps(s: &Slapd) -> LdapProvider {

@@ -91,7 +91,7 @@ impl Plan {
         let (mut dialog, far) = Dialog::pair();
         let person = tokio::spawn(self.sit(far));
         let origin = Origin { box_name: "gpu-17".into(), service: "sshd".into(), source: Some("192.0.2.7".into()) };
-        let result = provider.device_login(&name("alice"), &origin, &mut dialog).await;
+        let result = provider.device_login((&name("alice")).into(), &origin, &mut dialog).await;
         let end = Instant::now();
         drop(dialog);
         let (prompts, entered) = person.await.unwrap();

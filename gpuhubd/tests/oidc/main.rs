@@ -301,7 +301,7 @@ async fn a_token_as_the_password() {
     let alice = login::name("alice");
     let verified = async |answer: Poll| {
         let token = Secret::new(idp.id_token(&answer).as_bytes()).unwrap();
-        provider.verify_token(&alice, &token).await
+        provider.verify_token((&alice).into(), &token).await
     };
     let proven = verified(token(json!({"iat": now() - 100}))).await.unwrap();
     assert_eq!((proven.method(), proven.person().key.subject.as_str()), (Method::IdToken, "subject-of-alice"));
@@ -323,7 +323,7 @@ async fn a_token_as_the_password() {
         assert_eq!(denied.reason, reason, "{what}: {denied:?}");
     }
     for text in ["eyJ.x.y", "eyJ\u{e4}.x.y"] {
-        let denied = provider.verify_token(&alice, &Secret::new(text.as_bytes()).unwrap()).await.unwrap_err();
+        let denied = provider.verify_token((&alice).into(), &Secret::new(text.as_bytes()).unwrap()).await.unwrap_err();
         assert_eq!(denied.reason, Reason::BadToken);
     }
     assert!(idp.seen("/device/auth").is_empty() && idp.seen("/userinfo").is_empty());

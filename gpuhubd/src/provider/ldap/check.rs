@@ -29,6 +29,7 @@ pub(super) async fn findings(directory: &Directory, schema: &Schema, user_bases:
                 let mut found = Vec::new();
                 for base in user_bases {
                     found.push(people(&link, &server.url, directory, schema, base).await);
+                    found.extend(joined(&link, &server.url, directory, schema, base).await);
                 }
                 works |= found.iter().all(|finding| !finding.fatal);
                 findings.extend(found);
@@ -44,15 +45,7 @@ pub(super) async fn findings(directory: &Directory, schema: &Schema, user_bases:
 
 /// Whether people can be read.
 async fn people(link: &Link, url: &str, directory: &Directory, schema: &Schema, base: &str) -> Finding {
-    let query = Query {
-        base: base.to_owned(),
-        scope: Scope::Subtree,
-        filter: schema.people().to_owned(),
-        attributes: [schema.name.name.clone()].into(),
-        most: 1,
-        paged: false,
-    };
-    match link.search(query, directory.timeout()).await {
+    match link.search(any(schema, schema.people().to_owned(), base), directory.timeout()).await {
         Ok(entries) if entries.is_empty() => Finding::fatal(
             "ldap-base",
             format!("{url} shows nothing that matches {} under {base} to {}", schema.people(), reader(directory)),
@@ -77,6 +70,34 @@ async fn people(link: &Link, url: &str, directory: &Directory, schema: &Schema, 
             "It took the connection and then failed; look at the server.",
         ),
     }
+}
+
+/// Whether people's entries say who they are where they prove themselves.
+async fn joined(link: &Link, url: &str, directory: &Directory, schema: &Schema, base: &str) -> Option<Finding> {
+    let attribute = &schema.login.as_ref()?.name;
+    let is_anybody = async |filter: String| match link.search(any(schema, filter, base), directory.timeout()).await {
+        Ok(entries) => Some(!entries.is_empty()),
+        Err(Trouble::TooMany(_)) => Some(true),
+        // What stops a search at all has been told.
+        Err(_) => None,
+    };
+    let people = schema.people();
+    if !is_anybody(format!("(&{people}({attribute}=*))")).await? {
+        return Some(Finding::fatal(
+            "ldap-login",
+            format!("{url} shows {attribute} of nobody under {base} to {}, and nobody can sign in", reader(directory)),
+            "Correct login_attribute, or let the server show it (its access rules may hide it).",
+        ));
+    }
+    let lacking = is_anybody(format!("(&{people}(!({attribute}=*)))")).await?;
+    let what = format!("{url} shows no {attribute} of some people under {base}, who cannot sign in");
+    lacking.then(|| Finding::note("ldap-login", what))
+}
+
+/// One of those whom a filter finds.
+fn any(schema: &Schema, filter: String, base: &str) -> Query {
+    let (base, attributes) = (base.to_owned(), [schema.name.name.clone()].into());
+    Query { base, scope: Scope::Subtree, filter, attributes, most: 1, paged: false }
 }
 
 fn reader(directory: &Directory) -> &str {

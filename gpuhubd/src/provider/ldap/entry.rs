@@ -17,13 +17,22 @@ pub(super) struct Entry {
     bytes: HashMap<&'static str, Vec<Vec<u8>>>,
 }
 
-/// The attributes that are asked for and are no text ([MS-ADA3] 2.43, 2.331; [MS-ADA1] invocationId).
-const NO_TEXT: [&str; 3] = ["objectsid", "tokengroups", "invocationid"];
+/// The attributes that are asked for and are no text ([MS-ADA3] 2.42, 2.43, 2.331; [MS-ADA1] invocationId).
+const NO_TEXT: [&str; 4] = ["objectguid", "objectsid", "tokengroups", "invocationid"];
 
 impl Entry {
     /// The values of an attribute, in no order (RFC 4511 §4.1.7). `name` is in lower case.
     pub(super) fn values(&self, name: &str) -> &[String] {
         self.attributes.get(name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The values as others write them who know them as text: an objectGUID as a GUID ([MS-DTYP] 2.3.4.3, in lower case).
+    pub(super) fn texts(&self, name: &str) -> Vec<String> {
+        let guids = self.bytes.get("objectguid").into_iter().flatten().filter_map(|bytes| guid_text(bytes));
+        match name {
+            "objectguid" => guids.collect(),
+            _ => self.values(name).iter().filter(|value| !value.is_empty()).cloned().collect(),
+        }
     }
 
     /// One value. Where there are more it is the same one each time: the first by spelling.
@@ -104,6 +113,14 @@ impl From<SearchEntry> for Entry {
     }
 }
 
+/// Its first three parts are little-endian numbers ([MS-DTYP] 2.3.4.2).
+fn guid_text(bytes: &[u8]) -> Option<String> {
+    let [a, b, c, d, e, f, g, h, rest @ ..] = <&[u8; 16]>::try_from(bytes).ok()?;
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let (node, clock) = (rest.get(2..)?, rest.get(..2)?);
+    Some([hex(&[*d, *c, *b, *a]), hex(&[*f, *e]), hex(&[*h, *g]), hex(clock), hex(node)].join("-"))
+}
+
 /// A name as the control of [`super::sync::domain`] has it ([MS-ADTS] 3.1.1.3.4.1.5), `<GUID=…>;<SID=…>;cn=…`: what
 /// stands for the entry whatever it is called, in a spelling that is a name, too; and its name.
 fn extended(name: &str) -> (Option<String>, &str) {
@@ -165,6 +182,20 @@ mod tests {
             }
             assert_eq!(Entry::from(raw).sid(), Some(sid), "{text}");
         }
+    }
+
+    #[test]
+    fn a_guid_as_it_is_written() {
+        // [MS-DTYP] 2.3.4: the first three parts are stored the other way round.
+        let bytes: Vec<u8> = (0..16).collect();
+        let raw = SearchEntry {
+            dn: "cn=a".into(),
+            attrs: HashMap::new(),
+            bin_attrs: HashMap::from([("objectGUID".into(), vec![bytes, vec![1, 2]])]),
+        };
+        let entry = Entry::from(raw);
+        assert_eq!(entry.texts("objectguid"), ["03020100-0504-0706-0809-0a0b0c0d0e0f"]);
+        assert_eq!(Entry::of("cn=a", &[("mail", &["a@x", ""])]).texts("mail"), ["a@x"]);
     }
 
     #[test]

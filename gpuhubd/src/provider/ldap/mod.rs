@@ -8,6 +8,7 @@
 //! membership who is in which groups, and of whom a group is made
 //! aging      how old a password may be (pure)
 //! password   what an answer to a bind means (pure); ppolicy reads the control in it
+//! sign_in    who proves herself elsewhere, and by what she is known there
 //! recent     what a login has read a moment ago
 //! directory  over which connection: kept ones, failover, never a password twice; server; watch
 //! srv        which servers there are, by DNS too
@@ -36,12 +37,14 @@ mod ppolicy;
 mod recent;
 mod schema;
 mod server;
+mod sign_in;
 mod srv;
 mod sync;
 mod together;
 mod trouble;
 mod watch;
 
+use super::join::Join;
 use super::news::News;
 use super::{Authenticated, Origin, Provider, Which, Who};
 use crate::config::{LdapConfig, LdapMembers, OneOrMore};
@@ -89,6 +92,7 @@ pub struct LdapProvider {
     together: Together,
     recent: Recent,
     pace: password::Pace,
+    sign_in: Option<sign_in::SignIn>,
     sync: Option<sync::Sync>,
     enumerate: bool,
 }
@@ -115,6 +119,7 @@ impl LdapProvider {
             together: Together::default(),
             recent: Recent::default(),
             pace: password::Pace::default(),
+            sign_in: sign_in::SignIn::new(config),
             sync: sync::Sync::new(config),
             enumerate: config.enumerate,
         })
@@ -253,7 +258,26 @@ impl Provider for LdapProvider {
     }
 
     fn method(&self) -> Method {
-        Method::Password
+        if self.sign_in.is_some() { Method::DeviceCode } else { Method::Password }
+    }
+
+    fn knows_people(&self) -> bool {
+        true
+    }
+
+    fn signs_in_at(&self) -> Option<&str> {
+        self.sign_in.as_ref().map(|sign_in| sign_in.at.as_str())
+    }
+
+    async fn join(&self, person: &Person) -> Result<Join, Denied> {
+        let Some(sign_in) = &self.sign_in else { return Err(Denied::because(Reason::Internal, "no joins here")) };
+        let just_read = self.recent.take(person.name.as_str()).and_then(|read| read.found);
+        let found = match just_read.filter(|found| found.person == *person) {
+            Some(found) => Some(found),
+            None => self.lookup(&person.name).await?.filter(|found| found.person.key == person.key),
+        };
+        let found = found.ok_or_else(|| Denied::because(Reason::UnknownUser, "her entry has gone"))?;
+        sign_in.join(&self.schema, &found)
     }
 
     fn cache_ttl(&self) -> Option<Duration> {
@@ -361,6 +385,9 @@ impl Provider for LdapProvider {
     async fn verify_password(&self, person: &Person, password: &Secret) -> Result<Authenticated, Denied> {
         if password.is_empty() {
             return Err(Reason::EmptyPassword.into());
+        }
+        if let Some(at) = self.signs_in_at() {
+            return Err(Denied::because(Reason::Internal, format!("no passwords here: its people sign in at {at}")));
         }
         let just_read = self.recent.take(person.name.as_str());
         let read = match just_read.filter(|read| read.found.as_ref().is_some_and(|found| found.person == *person)) {

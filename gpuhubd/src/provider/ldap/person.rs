@@ -31,6 +31,8 @@ pub(super) struct Found {
     pub(super) lock_may_be_over: bool,
     /// How old her password may be; no rule where the configuration does not want to know.
     pub(super) aging: Aging,
+    /// Who she is where she proves herself, if that is by an attribute of its own.
+    pub(super) login: Vec<String>,
 }
 
 /// The one person among the entries of a search.
@@ -70,7 +72,8 @@ pub(super) fn person(
         standing,
     };
     let aging = if schema.shadow { Aging::of(entry) } else { Aging::default() };
-    Ok(Some(Found { dn: entry.dn.clone(), person, lock_may_be_over, aging }))
+    let login = schema.login.as_ref().map(|attribute| entry.texts(&attribute.key)).unwrap_or_default();
+    Ok(Some(Found { dn: entry.dn.clone(), person, lock_may_be_over, aging, login }))
 }
 
 /// The one entry that is meant, and its name.

@@ -70,6 +70,8 @@ pub(super) struct Schema {
     pub(super) group_gid: Attribute,
     /// A group's members: the values of all of these.
     pub(super) member: Vec<Attribute>,
+    /// What says who she is where she proves herself.
+    pub(super) login: Option<Attribute>,
     /// Her public keys.
     pub(super) ssh_keys: Vec<Attribute>,
     /// Asked of an entry for those.
@@ -179,6 +181,7 @@ impl Schema {
             group_name: named(&own.group_name, or_ad("cn", "sAMAccountName")),
             group_gid: named(&own.group_gid, "gidNumber"),
             member,
+            login: config.login_attribute.as_deref().map(Attribute::new),
             ssh_keys: own_keys.iter().map(|name| Attribute::new(name)).collect(),
             of_keys: none.clone(),
             of_alias: none.clone(),
@@ -194,11 +197,12 @@ impl Schema {
             },
             groups: and(&groups, &config.group_filter),
         };
-        schema.name_what_is_asked(&config.access_attributes.iter().map(|a| a.name().to_owned()).collect::<Vec<_>>());
+        let access = config.access_attributes.iter().map(|a| a.name().to_owned());
+        schema.name_what_is_asked(&access.chain(config.login_attribute.clone()).collect::<Vec<_>>());
         schema
     }
 
-    /// `access`: the attributes that say where a person may log in.
+    /// `access`: the attributes that say where a person may log in, and by what she is known there.
     fn name_what_is_asked(&mut self, access: &[String]) {
         let all = |some: &[&Attribute], more: &[&str]| -> Arc<[String]> {
             some.iter().map(|a| a.name.clone()).chain(more.iter().map(|m| (*m).to_owned())).collect()

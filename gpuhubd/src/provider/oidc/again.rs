@@ -58,7 +58,7 @@ impl OidcProvider {
             Proof::IdToken => tokens.id_token.is_some(),
             Proof::Userinfo | Proof::GitHub => true,
         };
-        if says_who { self.identify(&metadata, tokens, name).await.map(Some) } else { Ok(None) }
+        if says_who { self.identify(&metadata, tokens, name.into()).await.map(Some) } else { Ok(None) }
     }
 }
 

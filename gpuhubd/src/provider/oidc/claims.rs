@@ -4,11 +4,11 @@
 //! the domain let everybody of an organisation be anybody (GHSA-pmxh-j4r6-88mv).
 
 use super::groups::Groups;
-use super::names;
 use super::token::Claims;
+use super::{join, names};
 use crate::config::{ClaimPath, OidcConfig, is_email};
 use crate::model::{Denied, DirectoryId, Person, PersonKey, Reason, Standing};
-use gpuhub_common::name::UserName;
+use crate::provider::join::Sought;
 use serde_json::Value;
 
 /// The claims of an e-mail address (OpenID Connect Core §5.1). They belong together: an address
@@ -55,13 +55,10 @@ pub fn complete(claims: &mut Claims, mut userinfo: Claims) {
     }
 }
 
-/// The person of these claims, who must be `asked`.
-pub fn person(config: &OidcConfig, claims: &Claims, asked: &UserName) -> Result<Person, Denied> {
+/// The person of these claims, who must be whom they are for.
+pub fn person(config: &OidcConfig, claims: &Claims, sought: Sought<'_>) -> Result<Person, Denied> {
     let subject = subject(config, claims)?;
-    let name = names::name(config, claims)?;
-    if name != *asked {
-        return Err(Denied::because(Reason::WrongSubject, format!("signed in as {name}")));
-    }
+    let name = join::name(config, claims, sought)?;
     let groups = Groups::of(config, claims)?;
     restrict(config, claims, &groups)?;
     Ok(Person {

@@ -5,51 +5,53 @@ use super::documents::Metadata;
 use super::opaque::Opaque;
 use super::poll::Tokens;
 use super::token::{self, Bad, Claims};
-use super::{OidcProvider, claims, github};
+use super::{OidcProvider, claims, github, join};
 use crate::config::Proof;
 use crate::model::{Denied, Person, Reason};
-use gpuhub_common::name::UserName;
+use crate::provider::join::Sought;
 use std::time::SystemTime;
 
 impl OidcProvider {
-    /// The person, who must be `name`.
+    /// The person, who must be whom this is for.
     pub(super) async fn identify(
         &self,
         metadata: &Metadata,
         tokens: &Tokens,
-        name: &UserName,
+        sought: Sought<'_>,
     ) -> Result<Person, Denied> {
         let claims = match self.config.profile.proof {
-            Proof::IdToken => self.of_id_token(metadata, tokens).await?,
+            Proof::IdToken => self.of_id_token(metadata, tokens, sought).await?,
             Proof::Userinfo => self.userinfo(metadata, access(tokens)?).await?.ok_or_else(no_userinfo)?,
             Proof::GitHub => {
                 let api = metadata.userinfo_endpoint.as_deref().ok_or_else(no_userinfo)?;
                 github::Api::new(&self.http, api, access(tokens)?).claims(&self.config).await?
             }
         };
-        claims::person(&self.config, &claims, name)
+        claims::person(&self.config, &claims, sought)
     }
 
     /// The same by an ID token that did not just come from the provider.
-    pub(super) async fn identify_by_token(&self, token: &Opaque, name: &UserName) -> Result<Person, Denied> {
+    pub(super) async fn identify_by_token(&self, token: &Opaque, sought: Sought<'_>) -> Result<Person, Denied> {
         let metadata = self.documents.metadata().await?;
         let claims = self.verify(&metadata, token).await?;
         let max_age = self.config.id_token_max_age.0 + self.config.leeway.0;
         token::check_age(&claims, max_age, SystemTime::now())?;
         // Userinfo cannot be asked without an access token; groups that are missing would get past a rule that forbids one.
-        if claims::lacks(&self.config, &claims) {
+        if claims::lacks(&self.config, &claims) || join::lacks(&claims, sought) {
             return Err(Denied::because(Reason::BadToken, "ID token: it leaves out what userinfo would have to say"));
         }
-        claims::person(&self.config, &claims, name)
+        claims::person(&self.config, &claims, sought)
     }
 
     /// What the ID token says, and userinfo where that leaves something out.
-    async fn of_id_token(&self, metadata: &Metadata, tokens: &Tokens) -> Result<Claims, Denied> {
+    async fn of_id_token(&self, metadata: &Metadata, tokens: &Tokens, sought: Sought<'_>) -> Result<Claims, Denied> {
         let token = tokens.id_token.as_ref().ok_or_else(|| {
             Denied::because(Reason::NoIdToken, "the answer has no id_token: if this is no OpenID Connect, it is oauth2")
         })?;
         let mut claims = self.verify(metadata, token).await?;
-        if let Some(access) = tokens.access_token.as_ref().filter(|_| claims::lacks(&self.config, &claims)) {
+        let lacks =
+            claims::lacks(&self.config, &claims) || (self.config.profile.has_userinfo && join::lacks(&claims, sought));
+        if let Some(access) = tokens.access_token.as_ref().filter(|_| lacks) {
             if let Some(userinfo) = self.userinfo(metadata, access).await? {
                 // OpenID Connect Core §5.3.2: "the sub Claim in the UserInfo Response MUST be verified to exactly match".
                 if userinfo.get("sub") != claims.get("sub") {

@@ -9,7 +9,7 @@
 //!     token.rs     the ID token verifies, or not    keys by documents.rs
 //!     github.rs    its API
 //!   again.rs     asked again, later, whether she may still come in
-//!   claims.rs    who that is; it must be who was asked for: names.rs, groups.rs
+//!   claims.rs    who that is; it must be who was asked for (join.rs): names.rs, groups.rs
 //! ```
 //!
 //! Nobody is known before a login: known people come from the broker's own bindings.
@@ -23,6 +23,7 @@ mod github;
 mod groups;
 mod http;
 mod identity;
+mod join;
 mod names;
 mod opaque;
 mod pending;
@@ -39,6 +40,7 @@ pub use opaque::Opaque;
 pub use poll::Tokens;
 
 use super::grant::{AskAgain, Kept};
+use super::join::Sought;
 use super::{Authenticated, Origin, Provider, Which, Who};
 use crate::config::{OidcConfig, Proof};
 use crate::dialog::Dialog;
@@ -158,6 +160,14 @@ impl Provider for OidcProvider {
         Method::DeviceCode
     }
 
+    fn has_people(&self) -> bool {
+        self.config.has_people
+    }
+
+    fn is_complete(&self) -> bool {
+        !self.config.has_people
+    }
+
     async fn find(&self, _who: Who<'_>) -> Result<Option<Person>, Unavailable> {
         Ok(None)
     }
@@ -167,15 +177,16 @@ impl Provider for OidcProvider {
     }
 
     fn may_become(&self, name: &UserName) -> bool {
-        names::may_become(&self.config, name.as_str())
+        self.config.has_people && names::may_become(&self.config, name.as_str())
     }
 
     async fn device_login(
         &self,
-        name: &UserName,
+        sought: Sought<'_>,
         origin: &Origin,
         dialog: &mut Dialog,
     ) -> Result<Authenticated, Denied> {
+        let name = sought.name;
         let _slot = self.pending.enter(name, origin.source.as_deref())?;
         let metadata = self.documents.metadata().await?;
         let Some(endpoint) = &metadata.device_authorization_endpoint else {
@@ -195,7 +206,8 @@ impl Provider for OidcProvider {
                 let tokens = poll::tokens(&self.http, &metadata.token_endpoint, &self.credentials, &grant);
                 let ((), tokens) = tokio::join!(keys, tokens);
                 let tokens = tokens?;
-                let person = Box::pin(self.identify(&metadata, &tokens, name)).await.map_err(again::of_a_new_token)?;
+                let person =
+                    Box::pin(self.identify(&metadata, &tokens, sought)).await.map_err(again::of_a_new_token)?;
                 let grant = self.grant(&person, Some(&tokens));
                 Ok(Authenticated::verified(person, Method::DeviceCode).granting(grant))
             });
@@ -218,10 +230,10 @@ impl Provider for OidcProvider {
         self.config.id_token_as_password && self.config.profile.proof == Proof::IdToken
     }
 
-    async fn verify_token(&self, name: &UserName, token: &Secret) -> Result<Authenticated, Denied> {
+    async fn verify_token(&self, sought: Sought<'_>, token: &Secret) -> Result<Authenticated, Denied> {
         let not_well_formed = || Denied::because(Reason::BadToken, "ID token: not a well-formed ID token");
         let token = Opaque::from(token.expose_str().ok_or_else(not_well_formed)?.to_owned());
-        let person = self.identify_by_token(&token, name).await?;
+        let person = self.identify_by_token(&token, sought).await?;
         let grant = self.grant(&person, None);
         Ok(Authenticated::verified(person, Method::IdToken).granting(grant))
     }

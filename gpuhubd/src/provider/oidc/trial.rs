@@ -23,7 +23,7 @@ pub fn config(lines: &str) -> OidcConfig {
 pub fn login(lines: &str, asked: &str, claims: Value) -> Result<Person, Denied> {
     let Value::Object(mut claims) = claims else { panic!("not an object") };
     claims.entry("sub").or_insert(json!("s-1"));
-    claims::person(&config(lines), &claims, &UserName::new(asked).unwrap())
+    claims::person(&config(lines), &claims, (&UserName::new(asked).unwrap()).into())
 }
 
 pub fn refused(lines: &str, asked: &str, claims: Value) -> Reason {
