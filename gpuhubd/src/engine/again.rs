@@ -18,6 +18,7 @@ use super::directory::internal;
 use crate::audit::Event;
 use crate::model::{Denied, Method, Person, PersonKey, Reason};
 use crate::provider::grant::{Grant, Kept};
+use crate::provider::join::{By, Sought};
 use crate::provider::offline::is_fresh;
 use crate::provider::{Authenticated, Provider};
 use crate::seal::Seal;
@@ -70,9 +71,9 @@ struct Question {
 
 impl Engine {
     /// Where her proof is made, if that is a provider that can be asked again.
-    fn asked_again(&self, person: &Person) -> Option<&Arc<dyn Provider>> {
-        let provider = self.provider(&person.provider)?;
-        (provider.method() == Method::DeviceCode && provider.asks_again().is_some()).then_some(provider)
+    fn asked_again(&self, person: &Person) -> Result<Option<&Arc<dyn Provider>>, Denied> {
+        let Some(provider) = self.provider(&person.provider) else { return Ok(None) };
+        Ok(Some(self.proves_at(provider)?).filter(|at| at.asks_again().is_some()))
     }
 
     /// She has just proved herself at her provider and was let in: what it can be asked with is kept.
@@ -120,7 +121,7 @@ impl Engine {
         person: &Person,
         detail: &mut Option<String>,
     ) -> Result<Option<Person>, Denied> {
-        let Some(provider) = self.asked_again(person) else { return Ok(None) };
+        let Some(provider) = self.asked_again(person)? else { return Ok(None) };
         let Some(rule) = provider.asks_again() else { return Ok(None) };
         let granted = self.store.granted(person.name.as_str(), &person.key).map_err(internal)?;
         let Some(granted) = granted.filter(|g| is_of(g, &**provider)) else {
@@ -213,7 +214,9 @@ impl Question {
             }
             token = new;
         }
-        match self.provider.who_has(&tokens, &self.name).await {
+        // Of somebody of a directory what joined the two was seen to when she signed in.
+        let by = if self.granted.key == self.granted.there { By::Name } else { By::Key };
+        match self.provider.who_has(&tokens, Sought { name: &self.name, by }).await {
             Ok(Some(person)) if person.key != self.granted.there => {
                 self.told_no(&token, Denied::because(Reason::WrongSubject, "the new tokens are somebody else's"))
             }

@@ -1,13 +1,16 @@
 //! People of a directory who sign in at an identity provider: whom a sign-in there lets in, and as whom.
 
+use super::again_tests::seal;
 use super::tests::{Box_, a_box_with, person};
 use super::*;
 use crate::dialog::Dialog;
-use crate::model::Person;
+use crate::model::{Person, Reason};
+use crate::provider::grant::AskAgain;
 use gpuhub_common::secret::Secret;
 use gpuhub_common::wire::{Code, Next, PasscodeCall, PasscodeProof, PasscodeReply};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// A box whose directory's people sign in at `sso`; alice is `a-1` there, as her entry says.
 fn a_joined_box(test: &str, rules: Rules) -> Box_ {
@@ -222,4 +225,25 @@ async fn an_administrator_may_rename_her() {
     knows(&b, &[("alicia", &["a-1"])]);
     assert_eq!(visit(&b, "alicia", "sshd", &[]).await.code, Code::Success, "her account there is the same");
     assert_eq!(b.engine.store.person("alicia").unwrap().unwrap().passwd.uid, 20001);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_are_asked_whether_she_may_still_come_in() {
+    let b = a_joined_box("join-again", Rules { seal: Some(seal("join")), ..Rules::default() });
+    let hours = |n: u64| Duration::from_secs(n * 3600);
+    *b.sso.asks_again.lock().unwrap() = Some(AskAgain { at_login: Duration::ZERO, every: hours(1), grace: hours(8) });
+    let asked = || b.sso.renewals.load(Ordering::Relaxed);
+    // The directory vouches for her, and a key is no first proof all the same.
+    b.engine.user(UserKey::Name("alice"), Asker::Login).await.unwrap();
+    assert_eq!((account(&b, "alice").await, asked()), (Reason::SignInNeeded.code(), 0));
+    assert_eq!(visit(&b, "alice", "sshd", &[]).await.code, Code::Success);
+    // Her name there is another one by now; she is who she was when she signed in.
+    b.sso.people.lock().unwrap()[0] = person("sso", "a-2", "subject-1", &[("strangers", None)]);
+    assert_eq!((account(&b, "alice").await, asked()), (Code::Success, 1));
+    assert_eq!(b.engine.store.gids_of("alice").unwrap(), [21002], "groups are the directory's");
+    b.corp.people.lock().unwrap().clear();
+    assert_eq!((account(&b, "alice").await, asked()), (Code::PermDenied, 1));
+    b.corp.people.lock().unwrap().push(alice());
+    b.sso.people.lock().unwrap().clear();
+    assert_eq!(account(&b, "alice").await, Reason::NotHonoured.code());
 }

@@ -15,7 +15,7 @@ use crate::audit::{Audit, Event};
 use crate::config::ServiceMode;
 use crate::dialog::Dialog;
 use crate::model::{Denied, Method, Notice, Person, Reason};
-use crate::provider::join::Sought;
+use crate::provider::join::{By, Sought};
 use crate::provider::{Authenticated, Provider};
 use gpuhub_common::entry::Passwd;
 use gpuhub_common::name::UserName;
@@ -192,7 +192,7 @@ impl Engine {
         trail: &mut Trail<'_>,
     ) -> Result<Authenticated, Denied> {
         let SignIn { provider, known, person, elsewhere } = at;
-        let sought = Sought { name, join: elsewhere.as_ref().map(|e| &e.join) };
+        let sought = Sought { name, by: elsewhere.as_ref().map_or(By::Name, |e| By::Join(&e.join)) };
         let passcodes = self.rules.passcode.is_on() || provider.takes_tokens();
         trail.uid = self.known_uid(name).filter(|_| known);
         trail.backend = Some(elsewhere.as_ref().map_or(&provider, |e| &e.directory).name().into());

@@ -41,7 +41,7 @@ pub(super) fn a_box_with(test: &str, rules: Rules) -> Box_ {
         let (people, aliases, joins, replica) =
             (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
         let (away, forgetful, passcode_first, tokens) = (false.into(), false.into(), false.into(), false.into());
-        let (asks_again, renewals) = (Mutex::default(), 0.into());
+        let (asks_again, renewals, confused) = (Mutex::default(), 0.into(), false.into());
         let for_others = false.into();
         Arc::new(Scripted {
             name,
@@ -54,6 +54,7 @@ pub(super) fn a_box_with(test: &str, rules: Rules) -> Box_ {
             tokens,
             asks_again,
             renewals,
+            confused,
             joins,
             for_others,
             replica,

@@ -8,13 +8,24 @@ use gpuhub_common::name::UserName;
 pub struct Sought<'a> {
     /// Her name here.
     pub name: &'a UserName,
-    /// By what her directory knows her there; absent: her name there is the one here.
-    pub join: Option<&'a Join>,
+    /// By what.
+    pub by: By<'a>,
+}
+
+/// By what a provider's word is known to be about her.
+#[derive(Debug, Clone, Copy)]
+pub enum By<'a> {
+    /// Her name there is the one here.
+    Name,
+    /// What her directory knows her by there.
+    Join(&'a Join),
+    /// Her key there, which whoever asks compares: she has signed in before.
+    Key,
 }
 
 impl<'a> From<&'a UserName> for Sought<'a> {
     fn from(name: &'a UserName) -> Self {
-        Self { name, join: None }
+        Self { name, by: By::Name }
     }
 }
 

@@ -302,8 +302,8 @@ pub trait Provider: Send + Sync {
         Err(Denied::because(Reason::Internal, "no tokens here"))
     }
 
-    /// Who has these tokens, who must be `name`; `None`: the provider honours her, and says no more than that.
-    async fn who_has(&self, _tokens: &Tokens, _name: &UserName) -> Result<Option<Person>, Denied> {
+    /// Who has these tokens, who must be whom this is for; `None`: the provider honours her, and says no more than that.
+    async fn who_has(&self, _tokens: &Tokens, _sought: Sought<'_>) -> Result<Option<Person>, Denied> {
         Err(Denied::because(Reason::Internal, "no tokens here"))
     }
 

@@ -1,7 +1,7 @@
 //! A provider for the engine's own tests: its people are a list, and whoever is on it is proven.
 
 use super::grant::{AskAgain, Grant, Kept};
-use super::join::{Join, Sought};
+use super::join::{By, Join, Sought};
 use super::oidc::Tokens;
 use super::{Authenticated, Origin, Provider, Which, Who};
 use crate::dialog::Dialog;
@@ -38,8 +38,10 @@ pub struct Scripted {
     pub tokens: AtomicBool,
     /// It is asked again.
     pub asks_again: Mutex<Option<AskAgain>>,
-    /// So often it was. Each refresh token has the number of the last answer in it, and is good once.
+    /// So often it was. Each refresh token has the number of the last answer and whose it is in it, and is good once.
     pub renewals: AtomicU32,
+    /// Its new tokens are those of whoever is first on the list.
+    pub confused: AtomicBool,
     /// Where its people prove themselves, and by what they are known there; it has people all the same.
     pub joins: Mutex<Option<Joins>>,
     /// It is only where those of another one prove themselves.
@@ -59,9 +61,9 @@ impl Scripted {
 
     /// Who is on the list by that name; of a join by a value for her name here.
     fn prove(&self, sought: Sought<'_>) -> Option<Person> {
-        match sought.join {
-            None => self.find(sought.name.as_str()),
-            Some(join) => {
+        match sought.by {
+            By::Name | By::Key => self.find(sought.name.as_str()),
+            By::Join(join) => {
                 let there = join.values.iter().find_map(|value| self.find(value))?;
                 Some(Person { name: sought.name.clone(), ..there })
             }
@@ -157,7 +159,8 @@ impl Provider for Scripted {
         dialog.ask(true, "Press Enter: ", 10).await?;
         let person = self.prove(sought).ok_or(Reason::WrongSubject)?;
         let grant = self.asks_again().map(|_| {
-            let kept = Kept::Refresh(self.renewals.load(Ordering::Relaxed).to_string().into());
+            let number = self.renewals.load(Ordering::Relaxed);
+            let kept = Kept::Refresh(format!("{number} {}", person.key.subject).into());
             Grant { provider: self.name.into(), key: person.key.clone(), kept: Some(kept) }
         });
         Ok(Authenticated::verified(person, Method::DeviceCode).granting(grant))
@@ -169,15 +172,26 @@ impl Provider for Scripted {
         self.answer()?;
         let Kept::Refresh(token) = kept else { panic!("it gives no others") };
         let used = self.renewals.fetch_add(1, Ordering::Relaxed);
-        if token.expose() != used.to_string() {
+        let (number, whose) = token.expose().split_once(' ').unwrap();
+        if number != used.to_string() {
             return Err(Denied::because(Reason::NotHonoured, "that was used"));
         }
         // As long as an answer takes: others may want to ask meanwhile, or give up.
         tokio::time::sleep(Duration::from_millis(100)).await;
-        Ok(Tokens { id_token: None, access_token: None, refresh_token: Some((used + 1).to_string().into()) })
+        let refresh_token = Some(format!("{} {whose}", used + 1).into());
+        let first = self.people.lock().unwrap().first().map(|p| p.key.subject.clone());
+        let whose = first.filter(|_| self.confused.load(Ordering::Relaxed)).unwrap_or_else(|| whose.to_owned());
+        Ok(Tokens { id_token: None, access_token: Some(whose.into()), refresh_token })
     }
-    async fn who_has(&self, _: &Tokens, name: &UserName) -> Result<Option<Person>, Denied> {
-        self.find(name.as_str()).map(Some).ok_or(Denied::because(Reason::NotHonoured, "disabled"))
+    async fn who_has(&self, tokens: &Tokens, sought: Sought<'_>) -> Result<Option<Person>, Denied> {
+        let whose = tokens.access_token.as_ref().unwrap().expose();
+        let person = self.people.lock().unwrap().iter().find(|p| p.key.subject == whose).cloned();
+        let person = person.ok_or(Denied::because(Reason::NotHonoured, "disabled"))?;
+        match sought.by {
+            By::Key => Ok(Some(Person { name: sought.name.clone(), ..person })),
+            _ if person.name == *sought.name => Ok(Some(person)),
+            _ => Err(Reason::WrongSubject.into()),
+        }
     }
     async fn check(&self) -> Vec<Finding> {
         Vec::new()

@@ -30,7 +30,7 @@ fn refresh(token: &str) -> Kept {
 
 /// What it says, asked with `kept`.
 async fn again(provider: &OidcProvider, kept: &Kept) -> Result<Option<Person>, Denied> {
-    provider.who_has(&provider.renew(kept).await?, &name("alice")).await
+    provider.who_has(&provider.renew(kept).await?, (&name("alice")).into()).await
 }
 
 async fn refused(provider: &OidcProvider) -> (Reason, String) {
@@ -63,7 +63,7 @@ async fn new_tokens_and_who_she_is_by_now() {
     idp.polls([answer(&idp, "r2", Some(json!({"groups": ["vision"]})))]);
     let tokens = provider.renew(&refresh("r1")).await.unwrap();
     assert_eq!(tokens.refresh_token.as_ref().unwrap().expose(), "r2");
-    let person = provider.who_has(&tokens, &name("alice")).await.unwrap().unwrap();
+    let person = provider.who_has(&tokens, (&name("alice")).into()).await.unwrap().unwrap();
     assert_eq!(person.key.subject, "subject-of-alice");
     assert_eq!(person.groups.iter().map(|g| g.name.as_str()).collect::<Vec<_>>(), ["vision"]);
     let asked = &idp.seen("/token")[0];

@@ -10,7 +10,7 @@ use super::poll::{Heard, Tokens, error_code, hear};
 use crate::config::Proof;
 use crate::model::{Denied, Person, Reason};
 use crate::provider::grant::{Grant, Kept};
-use gpuhub_common::name::UserName;
+use crate::provider::join::Sought;
 
 /// Errors that are about her and not about us: RFC 6749 §5.2; GitHub's word for it; and those by which providers say
 /// that she must sign in once more (OpenID Connect Core §3.1.2.6, which Entra gives here).
@@ -51,14 +51,14 @@ impl OidcProvider {
         }
     }
 
-    pub(super) async fn identify_again(&self, tokens: &Tokens, name: &UserName) -> Result<Option<Person>, Denied> {
+    pub(super) async fn identify_again(&self, tokens: &Tokens, sought: Sought<'_>) -> Result<Option<Person>, Denied> {
         let metadata = self.documents.metadata().await?;
         let says_who = match self.config.profile.proof {
             // "might not contain an id_token" (OpenID Connect Core §12.2)
             Proof::IdToken => tokens.id_token.is_some(),
             Proof::Userinfo | Proof::GitHub => true,
         };
-        if says_who { self.identify(&metadata, tokens, name.into()).await.map(Some) } else { Ok(None) }
+        if says_who { self.identify(&metadata, tokens, sought).await.map(Some) } else { Ok(None) }
     }
 }
 

@@ -8,7 +8,7 @@ use super::names;
 use super::token::Claims;
 use crate::config::{ClaimPath, OidcConfig, is_email};
 use crate::model::{Denied, Reason};
-use crate::provider::join::{Join, Sought};
+use crate::provider::join::{By, Join, Sought};
 use gpuhub_common::name::UserName;
 use serde_json::Value;
 
@@ -16,13 +16,15 @@ use serde_json::Value;
 pub fn name(config: &OidcConfig, claims: &Claims, sought: Sought<'_>) -> Result<UserName, Denied> {
     let wrong = |detail: String| Err(Denied::because(Reason::WrongSubject, detail));
     let name = sought.name;
-    match sought.join {
-        None | Some(Join { claim: None, .. }) => {
-            let there = names::name(config, claims)?;
-            let is_she = sought.join.map_or(there == *name, |join| join.values.iter().any(|v| v == there.as_str()));
-            if is_she { Ok(name.clone()) } else { wrong(format!("signed in as {there}")) }
-        }
-        Some(Join { claim: Some(claim), values }) => {
+    let by_name = |is_she: &dyn Fn(&UserName) -> bool| {
+        let there = names::name(config, claims)?;
+        if is_she(&there) { Ok(name.clone()) } else { wrong(format!("signed in as {there}")) }
+    };
+    match sought.by {
+        By::Key => Ok(name.clone()),
+        By::Name => by_name(&|there| there == name),
+        By::Join(Join { claim: None, values }) => by_name(&|there| values.iter().any(|v| v == there.as_str())),
+        By::Join(Join { claim: Some(claim), values }) => {
             let said = said(config, claims, claim)?;
             let is_it = |value: &String| match has_no_case(config, claim) {
                 true => value.eq_ignore_ascii_case(&said),
@@ -39,7 +41,7 @@ pub fn name(config: &OidcConfig, claims: &Claims, sought: Sought<'_>) -> Result<
 
 /// Whether userinfo should be asked for what this needs and the ID token leaves out.
 pub fn lacks(claims: &Claims, sought: Sought<'_>) -> bool {
-    let Some(claim) = sought.join.and_then(|join| join.claim.as_ref()) else { return false };
+    let By::Join(Join { claim: Some(claim), .. }) = sought.by else { return false };
     let is_absent = |value: Option<&Value>| value.is_none_or(Value::is_null);
     is_absent(claim.get(claims)) || (is_email(claim) && is_absent(claims.get("email_verified")))
 }
@@ -89,7 +91,7 @@ mod tests {
             claim: claim.map(|c| ClaimPath::parse(c).unwrap()),
             values: values.iter().map(|v| (*v).to_owned()).collect(),
         };
-        let sought = Sought { name: &alice, join: Some(&join) };
+        let sought = Sought { name: &alice, by: By::Join(&join) };
         let person = claims::person(config, &claims, sought).map_err(|d| d.reason)?;
         assert_eq!(person.name, alice, "the name is the one here");
         Ok(person.key)
@@ -193,7 +195,7 @@ mod tests {
         let alice = UserName::new("alice").unwrap();
         let lacks = |claim: Option<&str>, claims: Value| {
             let join = Join { claim: claim.map(|c| ClaimPath::parse(c).unwrap()), values: Vec::new() };
-            lacks(claims.as_object().unwrap(), Sought { name: &alice, join: Some(&join) })
+            lacks(claims.as_object().unwrap(), Sought { name: &alice, by: By::Join(&join) })
         };
         assert!(!lacks(None, json!({})));
         assert!(lacks(Some("oid"), json!({})) && lacks(Some("oid"), json!({"oid": null})));

@@ -246,8 +246,8 @@ impl Provider for OidcProvider {
         self.tokens_again(kept).await
     }
 
-    async fn who_has(&self, tokens: &Tokens, name: &UserName) -> Result<Option<Person>, Denied> {
-        self.identify_again(tokens, name).await
+    async fn who_has(&self, tokens: &Tokens, sought: Sought<'_>) -> Result<Option<Person>, Denied> {
+        self.identify_again(tokens, sought).await
     }
 
     async fn check(&self) -> Vec<Finding> {
