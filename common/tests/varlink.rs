@@ -121,6 +121,7 @@ fn samples() -> Vec<(Call, Vec<Value>)> {
             vec![json(IdmapReply::Rows(vec![row()]))],
         ),
         (Call::Idmap(IdmapCall::Import(IdImport { rows: vec![row()], dry_run: true, replace: false })), vec![]),
+        (Call::Idmap(IdmapCall::Untie(Named { name: "alice".into() })), vec![]),
         (Call::Idmap(IdmapCall::Check(Nothing {})), vec![json(IdmapReply::Problems(vec!["alice has no id".into()]))]),
         (
             Call::Cache(CacheCall::Show(CacheQuery {

@@ -34,6 +34,7 @@ usage:
   gpuhub group member del GROUP USER
   gpuhub idmap set user|group NAME ID
   gpuhub idmap move user OLD NEW
+  gpuhub idmap untie user NAME
   gpuhub idmap show NAME
   gpuhub idmap export [--format csv|json]
   gpuhub idmap import FILE [--format csv|json|passwd|group] [--replace]
@@ -82,6 +83,7 @@ fn run() -> Result<ExitCode, Failure> {
         ["group", "member", "del"] => accounts::group_member(rest, false),
         ["idmap", "set"] => idmap::set(rest),
         ["idmap", "move"] => idmap::rename(rest),
+        ["idmap", "untie"] => idmap::untie(rest),
         ["idmap", "show"] => idmap::show(rest),
         ["idmap", "export"] => idmap::export(rest),
         ["idmap", "import"] => idmap::import(rest),

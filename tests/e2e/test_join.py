@@ -97,14 +97,14 @@ def test_her_address_is_given_to_somebody_else(box, slapd, oidc):
     session = sign_in(box, oidc, "bob", "baker")
     assert not session.accepted and "belongs to another person" in session.transcript, session
     box.wait_audit(event="auth", user="bob", result="denied", reason="name-taken", backend="corp")
-    oidc.set_accounts(ACCOUNTS)
+    # Unless the administrator knows that it is she.
+    box.gpuhub("idmap", "untie", "user", "bob")
     assert sign_in(box, oidc, "bob", "baker").accepted
 
 
 def test_who_is_disabled_or_deleted_in_the_directory(box, slapd, oidc):
     slapd.add_person(GUS)
     try:
-        assert sign_in(box, oidc, "gus", "green").accepted
         authorize_key(box, "gus", "/home/gus")
         assert ssh_key(box, "gus").accepted
         slapd.expire_account(GUS)
@@ -138,7 +138,6 @@ def test_a_form_takes_a_one_time_code_and_no_password(box, slapd, oidc):
 
 
 def test_one_of_the_two_is_away(box, slapd, oidc):
-    assert sign_in(box, oidc, "bob", "baker").accepted
     authorize_key(box, "bob", "/home/bob")
     oidc.stop()
     assert not ssh_kbdint(box, "bob", ["x"]).accepted

@@ -111,6 +111,15 @@ pub enum IdmapCall {
     Import(IdImport),
     /// `gpuhub idmap check`.
     Check(Nothing),
+    /// `gpuhub idmap untie`.
+    Untie(Named),
+}
+
+/// Somebody by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// The name.
+    pub name: String,
 }
 
 /// An id that changed, or would.

@@ -8,7 +8,7 @@ use crate::broker;
 use crate::outcome::{Failure, plain, print};
 use gpuhub_common::client::CallError;
 use gpuhub_common::wire::{
-    Call, IdAt, IdChange, IdImport, IdQuery, IdRow, IdSpace, IdmapCall, IdmapReply, NewId, Nothing, Rename,
+    Call, IdAt, IdChange, IdImport, IdQuery, IdRow, IdSpace, IdmapCall, IdmapReply, Named, NewId, Nothing, Rename,
 };
 use rows::Format;
 use std::fmt::Write;
@@ -45,6 +45,19 @@ pub fn rename(args: Args) -> Result<ExitCode, Failure> {
         print(&plain(&format!("{old} is {} now, with the uid {}. The home does not move by itself.", c.name, c.new)));
         print("\n");
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `gpuhub idmap untie`
+pub fn untie(args: Args) -> Result<ExitCode, Failure> {
+    let p = args.parse(&[], &[], ["user", "NAME"])?;
+    let [kind, name] = p.operands;
+    if space(&kind)? != IdSpace::User {
+        return Err(Failure::Usage("only users sign in".into()));
+    }
+    changed(ask(p.socket.as_deref(), IdmapCall::Untie(Named { name: name.clone() }))?)?;
+    print(&plain(&format!("{name} is tied to the account with which she signs in next. Her passcode is gone.")));
+    print("\n");
     Ok(ExitCode::SUCCESS)
 }
 

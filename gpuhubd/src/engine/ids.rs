@@ -13,7 +13,7 @@ use gpuhub_common::wire::{
 };
 use std::collections::HashMap;
 
-type Answer = Result<IdmapReply, String>;
+pub(super) type Answer = Result<IdmapReply, String>;
 
 impl Engine {
     /// One administrative call; who may make it is the server's to decide.
@@ -22,6 +22,7 @@ impl Engine {
             IdmapCall::Set(n) => Some(format!("idmap set {} {} {}", kind_of(n.kind).as_str(), n.name, n.id)),
             IdmapCall::Move(r) => Some(format!("idmap move {} {}", r.old, r.new)),
             IdmapCall::Import(i) if !i.dry_run => Some(format!("idmap import of {} ids", i.rows.len())),
+            IdmapCall::Untie(n) => Some(format!("idmap untie {}", n.name)),
             IdmapCall::Import(_) | IdmapCall::List(_) | IdmapCall::Check(_) => None,
         };
         let sets = matches!(call, IdmapCall::Set(_));
@@ -31,6 +32,7 @@ impl Engine {
             IdmapCall::List(query) => self.list_ids(query),
             IdmapCall::Import(import) => self.import_ids(import).await,
             IdmapCall::Check(_) => self.check_ids().await,
+            IdmapCall::Untie(named) => self.untie(&named.name),
         };
         if let Some(what) = what {
             let done = matches!(answer, Ok(IdmapReply::Changed(_)));
@@ -340,6 +342,6 @@ fn sentence(text: &str) -> String {
     format!("{first}{}.", letters.as_str())
 }
 
-fn text(e: StoreError) -> String {
+pub(super) fn text(e: StoreError) -> String {
     format!("The store has a fault: {e}.")
 }

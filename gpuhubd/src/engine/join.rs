@@ -4,11 +4,13 @@
 
 use super::Engine;
 use super::directory::internal;
+use super::ids::{Answer, text};
 use super::login::SignIn;
 use crate::model::{Denied, Person, Reason};
 use crate::provider::join::Join;
 use crate::provider::{Authenticated, Provider, Who};
 use crate::store::{Joined, unix_now};
+use gpuhub_common::wire::IdmapReply;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -67,5 +69,16 @@ impl Engine {
             },
         };
         Err(Denied::because(Reason::NameTaken, why))
+    }
+
+    /// The administrator's word that she has another account there, or that it was not she. What was set after a sign-in
+    /// with the old one goes, too.
+    pub(super) fn untie(&self, name: &str) -> Answer {
+        let key = self.store.key_of(name).map_err(text)?.ok_or_else(|| format!("{name} is bound to nobody."))?;
+        if !self.store.untie(&key).map_err(text)? {
+            return Err(format!("{name} is tied to no account."));
+        }
+        self.store.clear_passcode(name).map_err(text)?;
+        Ok(IdmapReply::Changed(Vec::new()))
     }
 }

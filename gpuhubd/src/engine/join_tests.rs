@@ -7,7 +7,7 @@ use crate::dialog::Dialog;
 use crate::model::{Person, Reason};
 use crate::provider::grant::AskAgain;
 use gpuhub_common::secret::Secret;
-use gpuhub_common::wire::{Code, Next, PasscodeCall, PasscodeProof, PasscodeReply};
+use gpuhub_common::wire::{Code, IdmapCall, IdmapReply, Named, Next, PasscodeCall, PasscodeProof, PasscodeReply};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -130,6 +130,15 @@ async fn account_and_entry_belong_together_from_the_first_sign_in_on() {
     b.corp.people.lock().unwrap().push(person("corp", "bob", "2", &[]));
     knows(&b, &[("alice", &["a-1"]), ("bob", &["a-1"])]);
     assert_eq!(visit(&b, "bob", "sshd", &[]).await.code, Code::PermDenied);
+    assert_eq!(visit(&b, "alice", "sshd", &[]).await.code, Code::Success);
+    // Unless the administrator says that she has another one.
+    let caller = Caller { listener: "test".into(), uid: 0, pid: None };
+    let untie = |name: &str| b.engine.idmap(&caller, IdmapCall::Untie(Named { name: name.into() }));
+    for nobody in ["bob", "nemo"] {
+        assert!(matches!(untie(nobody).await, IdmapReply::Refused(_)), "{nobody}");
+    }
+    assert!(matches!(untie("alice").await, IdmapReply::Changed(_)));
+    theirs("subject-2");
     assert_eq!(visit(&b, "alice", "sshd", &[]).await.code, Code::Success);
     // Who is refused by a rule is tied to nothing.
     let rules = crate::config::AccessRules { deny_users: vec!["alice".into()], ..Default::default() };

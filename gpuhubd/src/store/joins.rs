@@ -44,6 +44,12 @@ impl Store {
             Ok(Joined::Hers)
         })
     }
+
+    /// She belongs to no account any more, and to that of her next sign-in. False: there was none.
+    pub fn untie(&self, key: &PersonKey) -> Result<bool, StoreError> {
+        let untie = "DELETE FROM joins WHERE issuer = ?1 AND subject = ?2";
+        self.with(|c| c.execute(untie, [&key.issuer, &key.subject]).map(|n| n > 0))
+    }
 }
 
 #[cfg(test)]
@@ -67,6 +73,11 @@ mod tests {
         // Another provider knows nothing of this one's accounts.
         assert_eq!(store.join(&key("ldap:corp", "alice"), &key("https://new", "2"), 1).unwrap(), Joined::Hers);
         assert_eq!(join("alice", "1"), Joined::Hers);
+        // Until the administrator says otherwise.
+        assert!(store.untie(&key("ldap:corp", "alice")).unwrap() && !store.untie(&key("ldap:corp", "alice")).unwrap());
+        assert_eq!(join("bob", "1"), Joined::Otherwise, "bob stays who he is");
+        assert_eq!(join("alice", "3"), Joined::Hers);
+        assert_eq!(join("alice", "1"), Joined::Otherwise);
     }
 
     #[test]
