@@ -256,11 +256,10 @@ class Bench:
 
     def aims(self) -> list[list[str]]:
         rows = []
-        for case in (KNOWN, NEW):
-            for at_once in (1, CROWD):
-                took = self.values[GPUHUB, case, at_once]
-                for metric, value in (("p50", statistics.median(took)), ("worst", max(took))):
-                    rows.append([f"{case}; {at_once} at once, {metric}: under {AIM_MS} ms", f"{value:,.0f} ms", value < AIM_MS])
+        for case, at_once in ((KNOWN, 1), (KNOWN, CROWD), (NEW, 1), (NEW, CROWD), (ALONE, CROWD)):
+            took = self.values[GPUHUB, case, at_once]
+            for metric, value in (("p50", statistics.median(took)), ("worst", max(took))):
+                rows.append([f"{case}; {at_once} at once, {metric}: under {AIM_MS} ms", f"{value:,.0f} ms", value < AIM_MS])
         more = self.numbers[f"more with {WAITING} pending", "MB"]
         rows.append([f"{WAITING:,} pending logins: under {AIM_MB} MB more", f"{more:,.1f} MB", more < AIM_MB])
         return [[what, value, "met" if met else "**missed**"] for what, value, met in rows]

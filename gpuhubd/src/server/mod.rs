@@ -70,12 +70,13 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
+    let (descriptors, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let server = Arc::new(Server {
         policy,
         engine,
         rule,
         own,
-        logins: Arc::new(Semaphore::new(most_logins())),
+        logins: Arc::new(Semaphore::new(most_logins(descriptors))),
         login_lookups: Semaphore::new(MOST_LOGIN_LOOKUPS),
     });
     let places = Arc::new(Places::default());
@@ -98,9 +99,8 @@ pub async fn serve(
 
 /// [`MOST_LOGINS`], or fewer where the process may not have many file descriptors: a login takes one,
 /// and one for its provider or directory, and as many are for everybody else.
-fn most_logins() -> usize {
-    let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft / 4);
-    usize::try_from(most).map_or(MOST_LOGINS, |most| most.min(MOST_LOGINS))
+fn most_logins(descriptors: u64) -> usize {
+    usize::try_from(descriptors / 4).map_or(MOST_LOGINS, |most| most.min(MOST_LOGINS))
 }
 
 /// Who has how many connections.
@@ -348,4 +348,14 @@ fn reply<T: Serialize>(result: Result<T, LookupError>) -> Reply<T> {
 
 fn error<T>(code: ErrorCode) -> Reply<T> {
     Reply { parameters: None, error: Some(code) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_logins_than_there_are_descriptors_for() {
+        assert_eq!([1024, 4096, 16_384, u64::MAX].map(most_logins), [256, 1024, 2000, 2000]);
+    }
 }
