@@ -1,6 +1,7 @@
 //! Providers with the device grant (RFC 8628): `kind = "oidc"`, and the profiles of profile.rs.
 
 use super::claims::{ClaimPath, ClaimPaths, GroupRule, Pattern, Template};
+use super::oidc_directory::{DirectoryConfig, DirectoryTable};
 use super::profile::{Profile, Proof, is_of_many_tenants};
 use super::providers::seconds;
 use super::values::{ConfigError, DurationText, SecretFile, Source};
@@ -75,6 +76,8 @@ pub struct OidcConfig {
     pub id_token_as_password: bool,
     /// One that was issued no longer ago than this.
     pub id_token_max_age: DurationText,
+    /// By which API its people are known before they log in; absent: they are not.
+    pub directory: Option<DirectoryConfig>,
 }
 
 /// See [`OidcConfig::tenants`].
@@ -178,6 +181,7 @@ pub struct OidcTable {
     id_token_as_password: bool,
     #[serde(default = "five_minutes")]
     id_token_max_age: DurationText,
+    directory: Option<DirectoryTable>,
 }
 
 fn signing_algs() -> Vec<String> {
@@ -222,6 +226,7 @@ impl OidcTable {
         })?;
         let endpoints = self.endpoints(profile, &issuer);
         let tenants = self.tenants()?;
+        let directory = self.directory.map(|table| table.into_config(profile, &issuer)).transpose()?;
         let name_rule = name_rule(self.name_match, self.name_template)?;
         let fixed = |claims: &[&str]| -> Result<Vec<_>, Wrong> {
             claims.iter().map(|c| ClaimPath::parse(c).map_err(|e| wrong(&e, ""))).collect()
@@ -265,6 +270,7 @@ impl OidcTable {
             ask_passcode_first: self.ask_passcode_first,
             id_token_as_password: self.id_token_as_password,
             id_token_max_age: self.id_token_max_age,
+            directory,
         })
     }
 

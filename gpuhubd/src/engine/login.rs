@@ -15,6 +15,7 @@ use crate::config::ServiceMode;
 use crate::dialog::Dialog;
 use crate::model::{Denied, Method, Notice, Person, Reason};
 use crate::provider::{Authenticated, Provider};
+use crate::store::KnownPerson;
 use gpuhub_common::entry::Passwd;
 use gpuhub_common::name::UserName;
 use gpuhub_common::secret::Secret;
@@ -123,7 +124,7 @@ impl Engine {
         // As sshd saw her: it asked for the name before PAM did.
         let promised = self.provisional.get(name.as_str(), Instant::now());
         let mut password = None;
-        let proven = match self.resolve(&name, Asker::Login).await {
+        let proven = match self.whose(&name, mode).await {
             Ok(Resolved::Known(provider, person)) if provider.method() == Method::Password => {
                 trail.backend = Some(provider.name().into());
                 trail.method = Some(Method::Password);
@@ -137,9 +138,7 @@ impl Engine {
             Ok(Resolved::AtProvider(provider, known)) => {
                 self.sign_in(&name, SignIn { provider, known, person: None }, context, dialog, trail).await?
             }
-            Ok(Resolved::Nobody) => {
-                return Err(self.turn_away(name.as_str(), dialog, Reason::UnknownUser).await);
-            }
+            Ok(Resolved::Nobody) => return Err(self.turn_nobody_away(&name, context, dialog, trail).await),
             Err(denied) => {
                 if let Some(absentee) = self.absentee(&name, &denied)? {
                     trail.backend = Some(absentee.known().provider.clone());
@@ -163,6 +162,22 @@ impl Engine {
             self.after_sign_in(proven.person(), began, dialog).await?;
         }
         Ok(())
+    }
+
+    /// Whose login it is. While the directory of an identity provider does not answer, whoever it has told of before
+    /// may show a token of the provider's: that it gives one is word enough, for this login. Who is new, or shows none,
+    /// must wait.
+    async fn whose(&self, name: &UserName, mode: ServiceMode) -> Result<Resolved, Denied> {
+        let resolved = self.resolve(name, Asker::Login).await;
+        match &resolved {
+            Err(denied) if denied.reason == Reason::BackendUnavailable && mode == ServiceMode::Interactive => {
+                let known = self.store.person(name.as_str()).map_err(internal)?.filter(|k| !k.gone);
+                let of = |k: &KnownPerson| self.provider(&k.provider).filter(|p| p.issuer() == k.key.issuer);
+                let bound = known.as_ref().and_then(of).filter(|p| p.method() == Method::DeviceCode);
+                bound.map_or(resolved, |provider| Ok(Resolved::AtProvider(Arc::clone(provider), true)))
+            }
+            _ => resolved,
+        }
     }
 
     /// At her provider, by a code; or by a passcode where none can be shown.
@@ -204,6 +219,28 @@ impl Engine {
         match person {
             Some(person) => proven.known_as(person),
             None => Ok(proven),
+        }
+    }
+
+    /// Whoever an identity provider might know, and does not, is shown a code as if it did: a stranger cannot find out
+    /// by it who exists. Where codes cannot be shown, all are asked for a password.
+    async fn turn_nobody_away(
+        &self,
+        name: &UserName,
+        context: &Context,
+        dialog: &mut Dialog,
+        trail: &mut Trail<'_>,
+    ) -> Denied {
+        let asked = self.providers.iter().find(|p| p.method() == Method::DeviceCode && p.may_become(name));
+        match asked.filter(|_| self.rules.services.mode(&context.service) == ServiceMode::Interactive) {
+            None => self.turn_away(name.as_str(), dialog, Reason::UnknownUser).await,
+            Some(provider) => {
+                let at = SignIn { provider: Arc::clone(provider), known: false, person: None };
+                match self.sign_in(name, at, context, dialog, trail).await {
+                    Ok(_) => Denied::because(Reason::UnknownUser, "the directory of her provider does not know her"),
+                    Err(denied) => denied,
+                }
+            }
         }
     }
 

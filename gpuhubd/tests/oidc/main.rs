@@ -3,10 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
 
+mod engine;
 mod entra;
+mod entra_directory;
 mod github;
+mod github_directory;
 mod google;
 mod idp;
+mod keycloak_directory;
 mod login;
 mod oauth2;
 mod proxy;
