@@ -210,7 +210,7 @@ async fn serve(
     let providers = all;
     let complete = providers.iter().all(|p| p.is_complete());
     let provisional = providers.iter().any(|p| p.has_people() && !p.knows_people());
-    let listing = providers.iter().filter(|p| p.cache_ttl().is_some()).map(|p| p.name().to_owned()).collect();
+    let listing = providers.iter().filter(|p| p.refreshes_groups()).map(|p| p.name().to_owned()).collect();
     store.hide(providers.iter().filter(|p| !p.is_enumerated()).map(|p| p.name().to_owned()).collect());
     let view = View { complete, provisional, listing };
     let publishing = publish::start(store.clone(), paths.run.join("snapshot"), view, audit.clone());

@@ -116,6 +116,10 @@ pub enum Standing {
     Active,
     /// Locked or disabled by the directory.
     Locked,
+    /// Switched off at her provider.
+    Disabled,
+    /// In order, but not one of those whom the provider's restrictions let in.
+    Barred,
     /// Its last day is over (shadowExpire; 0 means expired, CVE-2026-104033).
     Expired,
 }

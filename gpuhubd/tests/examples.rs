@@ -26,7 +26,12 @@ fn all(example: &str, instead: &[(&str, &str)]) -> Vec<ProviderConfig> {
     let dir = std::env::temp_dir().join(format!("gpuhub-{}-{}-{}", example, instead.len(), std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let ca = CertificateParams::new(vec!["ca".into()]).unwrap().self_signed(&KeyPair::generate().unwrap()).unwrap();
-    for (name, content) in [("ca.pem", ca.pem()), ("ldap.secret", "x\n".into()), ("oidc.secret", "x\n".into())] {
+    for (name, content) in [
+        ("ca.pem", ca.pem()),
+        ("ldap.secret", "x\n".into()),
+        ("oidc.secret", "x\n".into()),
+        ("directory.secret", "x\n".into()),
+    ] {
         std::fs::write(dir.join(name), content).unwrap();
         std::fs::set_permissions(dir.join(name), std::fs::Permissions::from_mode(0o600)).unwrap();
     }
@@ -103,6 +108,17 @@ fn one_of_each_kind() {
     ];
     let ProviderConfig::Oidc(entra) = only_one("entra.toml", &several) else { panic!() };
     assert!(entra.tenants.is_some());
+    let client = [
+        ("# [provider", "[provider"),
+        ("# client_id", "client_id"),
+        ("# client_secret_file = \"/etc/gpuhub/d", "client_secret_file = \"/etc/gpuhub/d"),
+    ];
+    let token = [("# [provider", "[provider"), ("# token_file", "token_file")];
+    for (example, instead) in [("keycloak.toml", &client[..]), ("entra.toml", &client[..]), ("github.toml", &token[..])]
+    {
+        let ProviderConfig::Oidc(config) = only_one(example, instead) else { panic!("{example}") };
+        assert!(config.directory.is_some(), "{example}");
+    }
     let names = [("# name_claim", "name_claim"), ("# strip_domains", "strip_domains")];
     let ProviderConfig::Oidc(dex) = only_one("dex.toml", &names) else { panic!() };
     assert_eq!(dex.name_claims.len(), 2);

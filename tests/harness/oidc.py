@@ -21,6 +21,7 @@ PORT = 4400
 ISSUER = f"https://{HOST}:{PORT}"
 CLIENT = "gpuhub"
 CONFIDENTIAL = "gpuhub-confidential"
+READER = "gpuhub-directory"       # has a token of its own, for what stands beside the provider (keycloak.py)
 SECRET = "a-secret-that-both-sides-know-0001"
 
 ACCOUNTS = {

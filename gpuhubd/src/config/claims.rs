@@ -74,6 +74,11 @@ impl ClaimPath {
         rest.iter().try_fold(claims.get(first)?, |value, key| value.as_object()?.get(key)).filter(|v| !v.is_null())
     }
 
+    /// The keys, the outermost first.
+    pub fn keys(&self) -> &[String] {
+        &self.keys
+    }
+
     /// The outermost key.
     pub fn outermost(&self) -> &str {
         self.keys.first().map(String::as_str).unwrap_or_default()

@@ -10,6 +10,7 @@ mod ldap;
 mod local_groups;
 mod oidc;
 mod oidc_check;
+mod oidc_directory;
 mod passcode;
 mod people;
 mod profile;
@@ -25,6 +26,7 @@ pub use ldap::{
 pub use local_groups::LocalGroup;
 pub use oidc::{Endpoints, OidcConfig, Organization, Qr, Tenants};
 pub use oidc_check::is_email;
+pub use oidc_directory::DirectoryConfig;
 pub use passcode::Passcode;
 pub use people::{Audit, Builtin, DeclaredGroup, DeclaredUser, Ids, People, ServiceMode, Services};
 pub use profile::{PROFILES, Profile, Proof, is_guid};

@@ -1,6 +1,7 @@
 //! Providers with the device grant (RFC 8628): `kind = "oidc"`, and the profiles of profile.rs.
 
 use super::claims::{ClaimPath, ClaimPaths, GroupRule, Pattern, Template};
+use super::oidc_directory::{DirectoryConfig, DirectoryTable};
 use super::profile::{Profile, Proof, is_of_many_tenants};
 use super::providers::seconds;
 use super::values::{ConfigError, DurationText, SecretFile, Source};
@@ -80,6 +81,8 @@ pub struct OidcConfig {
     pub id_token_max_age: DurationText,
     /// How long its word is good that somebody may come in; absent: it is not asked again after a sign-in.
     pub ask_again: Option<AskAgain>,
+    /// By which API its people are known before they log in; absent: they are not.
+    pub directory: Option<DirectoryConfig>,
 }
 
 /// See [`OidcConfig::tenants`].
@@ -186,6 +189,7 @@ pub struct OidcTable {
     pub(super) ask_again: Option<DurationText>,
     pub(super) ask_every: Option<DurationText>,
     pub(super) grace: Option<DurationText>,
+    directory: Option<DirectoryTable>,
 }
 
 fn signing_algs() -> Vec<String> {
@@ -231,6 +235,7 @@ impl OidcTable {
         let endpoints = self.endpoints(profile, &issuer);
         let tenants = self.tenants()?;
         let ask_again = self.asked_again()?;
+        let directory = self.directory.map(|table| table.into_config(profile, &issuer)).transpose()?;
         let name_rule = name_rule(self.name_match, self.name_template)?;
         let fixed = |claims: &[&str]| -> Result<Vec<_>, Wrong> {
             claims.iter().map(|c| ClaimPath::parse(c).map_err(|e| wrong(&e, ""))).collect()
@@ -276,6 +281,7 @@ impl OidcTable {
             id_token_as_password: self.id_token_as_password,
             id_token_max_age: self.id_token_max_age,
             ask_again,
+            directory,
         })
     }
 

@@ -27,6 +27,7 @@ impl OidcConfig {
         self.check_lists()?;
         self.no_open_door(allow_anyone)?;
         self.check_names()?;
+        self.check_directory()?;
         if self.signing_algs.is_empty() || self.signing_algs.iter().any(|a| !ASYMMETRIC.contains(&a.as_str())) {
             return Err(wrong(
                 "signing_algs has an algorithm that is not accepted",
@@ -194,7 +195,7 @@ pub(super) fn is_unverifiable(claim: &ClaimPath) -> bool {
     !is_email(claim) && matches!(claim.innermost(), "email" | "mail")
 }
 
-fn is_https(url: &str) -> bool {
+pub(super) fn is_https(url: &str) -> bool {
     url.strip_prefix("https://").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '['))
 }
 

@@ -75,11 +75,7 @@ impl Engine {
         };
         event.backend = Some(person.provider.clone());
         event.uid = self.store.person(name.as_str()).ok().flatten().map(|k| k.passwd.uid);
-        let person = match self.still_allowed(&person, &mut event.detail).await? {
-            // What it says of her entry counts where nobody else has that.
-            Some(now) if now.key == person.key => now,
-            _ => person,
-        };
+        let person = self.still_allowed(&person, &mut event.detail).await?.unwrap_or(person);
         self.permit(&person, context).await?;
         let (passwd, changed) = self.absorb(&person).await?;
         event.uid = Some(passwd.uid);

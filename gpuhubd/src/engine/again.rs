@@ -139,8 +139,9 @@ impl Engine {
         }
         let in_grace = honoured && is_fresh(granted.confirmed_at, rule.grace);
         let can_be_asked = granted.token.is_some();
+        let has_her_entry = has_her_entry(&granted, &**provider);
         match self.question(provider, &person.name, granted).await {
-            Word::Yes(now) => Ok(now.map(|now| Person::clone(&now))),
+            Word::Yes(now) => Ok(now.filter(|_| has_her_entry).map(|now| Person::clone(&now))),
             Word::No(denied) => Err(denied),
             Word::Silent(why) if in_grace => {
                 *detail = Some(format!("her provider was asked whether she still may, and did not say: {why}"));
@@ -256,6 +257,11 @@ fn is_of(granted: &Granted, provider: &dyn Provider) -> bool {
     granted.provider == provider.name() && granted.there.issuer == provider.issuer()
 }
 
+/// Whether what it says of her entry counts: nobody else has that.
+fn has_her_entry(granted: &Granted, provider: &dyn Provider) -> bool {
+    granted.key == granted.there && !provider.knows_people()
+}
+
 /// What a token is sealed for: so that it is asked with for nobody else, and nowhere else.
 fn whose(granted: &Granted) -> String {
     let PersonKey { issuer, subject } = &granted.there;
@@ -282,9 +288,9 @@ impl Engine {
         let due = self.store.to_be_asked(provider.name(), then, MOST).unwrap_or_default();
         for granted in due.into_iter().filter(|g| is_of(g, &**provider)) {
             let Ok(name) = UserName::new(&granted.name) else { continue };
-            let key = granted.key.clone();
+            let has_her_entry = has_her_entry(&granted, &**provider);
             match self.question(provider, &name, granted).await {
-                Word::Yes(Some(now)) if now.key == key => drop(self.take_in(&now).await),
+                Word::Yes(Some(now)) if has_her_entry => drop(self.take_in(&now).await),
                 Word::Yes(_) => {}
                 Word::No(denied) => self.audit.log(Event {
                     user: Some(name.as_str().into()),

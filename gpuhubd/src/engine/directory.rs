@@ -194,7 +194,7 @@ impl Engine {
         }
         match known {
             // Its directory no longer has it.
-            Some(k) if self.provider(&k.provider).is_none_or(|p| p.cache_ttl().is_some()) => {
+            Some(k) if self.provider(&k.provider).is_none_or(|p| p.refreshes_groups()) => {
                 if self.store.drop_group(&k.group.name).map_err(unavailable)? {
                     self.publishing.publish().await;
                 }
@@ -216,7 +216,8 @@ impl Engine {
             GroupKey::Gid(gid) => self.store.group_by_gid(gid),
         }
         .map_err(unavailable)?;
-        if let Some(k) = known.as_ref().filter(|k| self.is_fresh(&k.provider, k.fetched_at)) {
+        let as_its_people = |k: &KnownGroup| self.provider(&k.provider).is_some_and(|p| !p.refreshes_groups());
+        if let Some(k) = known.as_ref().filter(|k| as_its_people(k) || self.is_fresh(&k.provider, k.fetched_at)) {
             return Ok(Here::Fresh(k.clone()));
         }
         let illegal = matches!(key, GroupKey::Name(name) if GroupName::new(name).is_err());

@@ -17,6 +17,7 @@ use crate::dialog::Dialog;
 use crate::model::{Denied, Method, Notice, Person, Reason};
 use crate::provider::join::{By, Sought};
 use crate::provider::{Authenticated, Provider};
+use crate::store::KnownPerson;
 use gpuhub_common::entry::Passwd;
 use gpuhub_common::name::UserName;
 use gpuhub_common::secret::Secret;
@@ -131,7 +132,7 @@ impl Engine {
         // As sshd saw her: it asked for the name before PAM did.
         let promised = self.provisional.get(name.as_str(), Instant::now());
         let mut password = None;
-        let proven = match self.resolve(&name, Asker::Login).await {
+        let proven = match self.whose(&name, mode).await {
             Ok(Resolved::Known(provider, person)) if provider.method() == Method::Password => {
                 trail.backend = Some(provider.name().into());
                 trail.method = Some(Method::Password);
@@ -152,9 +153,7 @@ impl Engine {
                 let at = SignIn { provider, known, person: None, elsewhere: None };
                 self.sign_in(&name, at, context, dialog, trail).await?
             }
-            Ok(Resolved::Nobody) => {
-                return Err(self.turn_away(name.as_str(), dialog, Reason::UnknownUser).await);
-            }
+            Ok(Resolved::Nobody) => return Err(self.turn_nobody_away(&name, context, dialog, trail).await),
             Err(denied) => {
                 if let Some(absentee) = self.absentee(&name, &denied)? {
                     trail.backend = Some(absentee.known().provider.clone());
@@ -180,6 +179,24 @@ impl Engine {
             self.after_sign_in(proven.person(), began, dialog).await?;
         }
         Ok(())
+    }
+
+    /// Whose login it is. While the directory of an identity provider does not answer, whoever it has told of before
+    /// may show a token of the provider's: that it gives one is word enough, for this login. Who is new, or shows none,
+    /// must wait.
+    async fn whose(&self, name: &UserName, mode: ServiceMode) -> Result<Resolved, Denied> {
+        let resolved = self.resolve(name, Asker::Login).await;
+        match &resolved {
+            Err(denied) if denied.reason == Reason::BackendUnavailable && mode == ServiceMode::Interactive => {
+                let known = self.store.person(name.as_str()).map_err(internal)?.filter(|k| !k.gone);
+                let of = |k: &KnownPerson| self.provider(&k.provider).filter(|p| p.issuer() == k.key.issuer);
+                // Whom a directory of the box's knows is nobody there without that.
+                let bound = known.as_ref().and_then(of);
+                let bound = bound.filter(|p| p.method() == Method::DeviceCode && p.signs_in_at().is_none());
+                bound.map_or(resolved, |provider| Ok(Resolved::AtProvider(Arc::clone(provider), true)))
+            }
+            _ => resolved,
+        }
     }
 
     /// At her provider, by a code; or by a passcode where none can be shown.
@@ -224,6 +241,28 @@ impl Engine {
             (Some(person), Some(elsewhere)) => self.joined(proven, &person, &elsewhere).await,
             (Some(person), None) => proven.known_as(person),
             (None, _) => Ok(proven),
+        }
+    }
+
+    /// Whoever an identity provider might know, and does not, is shown a code as if it did: a stranger cannot find out
+    /// by it who exists. Where codes cannot be shown, all are asked for a password.
+    async fn turn_nobody_away(
+        &self,
+        name: &UserName,
+        context: &Context,
+        dialog: &mut Dialog,
+        trail: &mut Trail<'_>,
+    ) -> Denied {
+        let asked = self.providers.iter().find(|p| p.method() == Method::DeviceCode && p.may_become(name));
+        match asked.filter(|_| self.rules.services.mode(&context.service) == ServiceMode::Interactive) {
+            None => self.turn_away(name.as_str(), dialog, Reason::UnknownUser).await,
+            Some(provider) => {
+                let at = SignIn { provider: Arc::clone(provider), known: false, person: None, elsewhere: None };
+                match self.sign_in(name, at, context, dialog, trail).await {
+                    Ok(_) => Denied::because(Reason::UnknownUser, "the directory of her provider does not know her"),
+                    Err(denied) => denied,
+                }
+            }
         }
     }
 

@@ -41,6 +41,8 @@ pub(super) fn check(access: &Access, service: &str, person: &Person, primary: Op
     match person.standing {
         Standing::Active => {}
         Standing::Locked => return Err(Reason::AccountLocked.into()),
+        Standing::Disabled => return Err(Reason::AccountDisabled.into()),
+        Standing::Barred => return Err(Denied::because(Reason::NotAllowed, "the provider's restrictions")),
         Standing::Expired => return Err(Reason::AccountExpired.into()),
     }
     let primary = primary.filter(|_| person.gid.is_none());
@@ -157,5 +159,9 @@ mod tests {
         assert_eq!(reason(&AccessRules::default(), &p), Err(Reason::AccountLocked));
         p.standing = Standing::Expired;
         assert_eq!(reason(&AccessRules::default(), &p), Err(Reason::AccountExpired));
+        p.standing = Standing::Disabled;
+        assert_eq!(reason(&AccessRules::default(), &p), Err(Reason::AccountDisabled));
+        p.standing = Standing::Barred;
+        assert_eq!(reason(&AccessRules::default(), &p), Err(Reason::NotAllowed));
     }
 }

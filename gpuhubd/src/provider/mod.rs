@@ -182,6 +182,12 @@ pub trait Provider: Send + Sync {
         self.method() == Method::Password || self.signs_in_at().is_some()
     }
 
+    /// Whether it is asked again what became of its groups ([`Provider::find_group`]). Else they are what its people
+    /// bring along, as far as these are known here.
+    fn refreshes_groups(&self) -> bool {
+        self.cache_ttl().is_some()
+    }
+
     /// Whether it can name all its people without being asked for one. Then an absence is known.
     fn is_complete(&self) -> bool {
         false

@@ -13,13 +13,13 @@ use futures_util::future::join_all;
 use gpuhubd::model::{Denied, Person, Reason};
 use serde_json::{Value, json};
 
-const OURS: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+pub const OURS: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
 const OTHERS: &str = "11111111-2222-3333-4444-555555555555";
-const ALICE: &str = "6f1e0b2a-0000-4000-8000-0123456789ab";
-const GROUP: &str = "0d4e2f6c-aaaa-4bbb-8ccc-dddddddddddd";
+pub const ALICE: &str = "6f1e0b2a-0000-4000-8000-0123456789ab";
+pub const GROUP: &str = "0d4e2f6c-aaaa-4bbb-8ccc-dddddddddddd";
 
 /// A directory of many tenants, whose token is alice's of `tenant`, with these changes.
-async fn entra(tenant: &str, change: Value) -> Idp {
+pub async fn entra(tenant: &str, change: Value) -> Idp {
     let idp = Idp::start().await;
     let base = idp.issuer.clone();
     for asked in [OURS, OTHERS, "organizations", "common"] {
@@ -31,13 +31,18 @@ async fn entra(tenant: &str, change: Value) -> Idp {
         });
     }
     idp.change(|s| drop(s.device.1.as_object_mut().unwrap().remove("verification_uri_complete")));
+    idp.polls([token(claims(&base, tenant, change))]);
+    idp
+}
+
+/// Those of alice's token, with these changes.
+pub fn claims(base: &str, tenant: &str, change: Value) -> Value {
     let mut claims = json!({
         "iss": format!("{base}/{tenant}/v2.0"), "tid": tenant, "oid": ALICE, "sub": "pairwise", "ver": "2.0",
         "preferred_username": "Alice@contoso.example", "email": null, "email_verified": null, "groups": [GROUP],
     });
     claims.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
-    idp.polls([token(claims)]);
-    idp
+    claims
 }
 
 async fn login(idp: &Idp, lines: &str) -> Result<Person, Denied> {

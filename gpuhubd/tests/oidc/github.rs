@@ -36,7 +36,7 @@ fn vary(seen: &Seen, answer: Value) -> Poll {
 }
 
 /// A page of a list: `size` to a page, whatever is asked for.
-fn page(seen: &Seen, base: &str, all: &[Value], size: usize) -> Poll {
+pub fn page(seen: &Seen, base: &str, all: &[Value], size: usize) -> Poll {
     let number = |key: &str| seen.query.split('&').find_map(|p| p.strip_prefix(key)?.strip_prefix('=')?.parse().ok());
     let page: usize = number("page").unwrap_or(1);
     let last = all.len().div_ceil(size).max(1);
@@ -61,11 +61,11 @@ fn api(seen: &Seen, answer: impl FnOnce() -> Poll) -> Poll {
     }
 }
 
-fn org(id: u64, login: &str) -> Value {
+pub fn org(id: u64, login: &str) -> Value {
     json!({"login": login, "id": id, "description": "x"})
 }
 
-fn team(org_id: u64, org_login: &str, slug: &str) -> Value {
+pub fn team(org_id: u64, org_login: &str, slug: &str) -> Value {
     json!({"id": 1, "name": "A Name", "slug": slug, "organization": org(org_id, org_login)})
 }
 

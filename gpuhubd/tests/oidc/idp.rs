@@ -80,6 +80,8 @@ pub struct Seen {
     pub authorization: String,
     pub agent: String,
     pub form: HashMap<String, String>,
+    pub body: String,
+    pub consistency: String,
     pub at: Instant,
 }
 
@@ -233,7 +235,8 @@ async fn read<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> Option<Seen> {
     }
     let mut body = vec![0; headers.get("content-length").and_then(|n| n.parse().ok()).unwrap_or(0)];
     stream.read_exact(&mut body).await.ok()?;
-    let form = String::from_utf8_lossy(&body).split('&').filter_map(|p| p.split_once('=')).map(pair).collect();
+    let body = String::from_utf8_lossy(&body).into_owned();
+    let form = body.split('&').filter_map(|p| p.split_once('=')).map(pair).collect();
     let mut header = |name: &str| headers.remove(name).unwrap_or_default();
     Some(Seen {
         path: path.to_owned(),
@@ -242,6 +245,8 @@ async fn read<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> Option<Seen> {
         authorization: header("authorization"),
         agent: header("user-agent"),
         form,
+        body,
+        consistency: header("consistencylevel"),
         at: Instant::now(),
     })
 }

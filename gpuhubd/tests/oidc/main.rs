@@ -6,10 +6,14 @@
 mod again;
 #[path = "../support/ca.rs"]
 mod ca;
+mod engine;
 mod entra;
+mod entra_directory;
 mod github;
+mod github_directory;
 mod google;
 mod idp;
+mod keycloak_directory;
 mod login;
 mod oauth2;
 mod proxy;

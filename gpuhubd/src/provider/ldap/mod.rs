@@ -422,6 +422,8 @@ impl Provider for LdapProvider {
         }
         match standing {
             Standing::Expired => Err(Denied::because(Reason::AccountExpired, "shadowExpire")),
+            // A directory has no others.
+            Standing::Disabled | Standing::Barred => Err(Reason::AccountDisabled.into()),
             Standing::Locked if !found.lock_may_be_over => {
                 Err(Denied::because(Reason::AccountLocked, "locked in her entry"))
             }

@@ -92,7 +92,7 @@ mod tests {
 
     fn heard(status: u16, body: &str) -> Result<Tokens, Reason> {
         let body = zeroize::Zeroizing::new(body.as_bytes().to_vec());
-        renewed(&Answer { status, date: None, link: None, body }).map_err(|denied| denied.reason)
+        renewed(&Answer { status, date: None, link: None, retry_after: None, body }).map_err(|denied| denied.reason)
     }
 
     #[test]

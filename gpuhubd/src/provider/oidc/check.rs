@@ -40,6 +40,10 @@ pub async fn findings(config: &OidcConfig, http: &Http) -> Vec<Finding> {
 /// Who is disabled at the provider must not come in for ever by what is here of her.
 fn not_asked_again(config: &OidcConfig, metadata: Option<&Metadata>) -> Option<Finding> {
     let name = &config.name;
+    if config.ask_again.is_none() && config.directory.is_some() {
+        // That is asked at each login by key.
+        return None;
+    }
     if config.ask_again.is_none() {
         let what = format!("provider {name}: somebody who is disabled there keeps coming in by her SSH keys");
         let remedy = "Write ask_again = \"5m\": the provider is asked whether it still honours her.".into();

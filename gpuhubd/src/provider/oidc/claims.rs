@@ -55,13 +55,26 @@ pub fn complete(claims: &mut Claims, mut userinfo: Claims) {
     }
 }
 
-/// The person of these claims, who must be whom they are for.
+/// The person of these claims, who must be whom they are for, and be let in by the provider's own restrictions.
 pub fn person(config: &OidcConfig, claims: &Claims, sought: Sought<'_>) -> Result<Person, Denied> {
+    let (person, barred) = described(config, claims, sought)?;
+    barred.map(|()| person)
+}
+
+/// The same person, let in or not.
+pub fn known(config: &OidcConfig, claims: &Claims, sought: Sought<'_>) -> Result<Person, Denied> {
+    let (person, barred) = described(config, claims, sought)?;
+    let standing = if barred.is_ok() { Standing::Active } else { Standing::Barred };
+    Ok(Person { standing, ..person })
+}
+
+/// Her, and what the restrictions say.
+fn described(config: &OidcConfig, claims: &Claims, sought: Sought<'_>) -> Result<(Person, Result<(), Denied>), Denied> {
     let subject = subject(config, claims)?;
     let name = join::name(config, claims, sought)?;
     let groups = Groups::of(config, claims)?;
-    restrict(config, claims, &groups)?;
-    Ok(Person {
+    let barred = restrict(config, claims, &groups);
+    let person = Person {
         provider: config.name.clone(),
         name,
         key: PersonKey { issuer: config.issuer.clone(), subject },
@@ -73,12 +86,13 @@ pub fn person(config: &OidcConfig, claims: &Claims, sought: Sought<'_>) -> Resul
         groups: groups.servable(&config.group_rules),
         also_in: Vec::new(),
         standing: Standing::Active,
-    })
+    };
+    Ok((person, barred))
 }
 
 /// Who she is for good: one claim, or several with a slash between them. Numbers are how some providers without
 /// OpenID Connect count their people.
-fn subject(config: &OidcConfig, claims: &Claims) -> Result<String, Denied> {
+pub fn subject(config: &OidcConfig, claims: &Claims) -> Result<String, Denied> {
     let bad = |claim: &ClaimPath, what| Err(Denied::because(Reason::BadToken, format!("{claim} is {what}")));
     let mut subject = String::new();
     for claim in &config.subject_claims {

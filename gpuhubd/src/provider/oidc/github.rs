@@ -20,7 +20,9 @@ use serde_json::{Value, json};
 /// The longest list that is read, in pages of a hundred. One that goes on is not read as one that ends.
 const MAX_PAGES: usize = 50;
 
-const HEADERS: [(&str, &str); 2] = [("accept", "application/vnd.github+json"), ("x-github-api-version", "2022-11-28")];
+/// What it wants to be asked with.
+pub const HEADERS: [(&str, &str); 2] =
+    [("accept", "application/vnd.github+json"), ("x-github-api-version", "2022-11-28")];
 
 /// The API, as a person who approved.
 pub struct Api<'a> {
@@ -43,10 +45,13 @@ struct Email {
     verified: bool,
 }
 
-#[derive(Deserialize)]
-struct Org {
-    id: u64,
-    login: String,
+/// An organisation.
+#[derive(Debug, Deserialize)]
+pub struct Org {
+    /// Its number, which stays.
+    pub id: u64,
+    /// What it is called now.
+    pub login: String,
 }
 
 #[derive(Deserialize)]
@@ -125,10 +130,15 @@ fn parsed<T: DeserializeOwned>(path: &str, answer: &Answer) -> Result<T, Denied>
 }
 
 fn is_allowed(config: &OidcConfig, org: &Org) -> bool {
-    config.organizations.iter().any(|allowed| match allowed {
+    config.organizations.iter().any(|allowed| is(allowed, org))
+}
+
+/// Whether it is the one that the configuration means.
+pub fn is(meant: &Organization, org: &Org) -> bool {
+    match meant {
         Organization::Login(login) => login.eq_ignore_ascii_case(&org.login),
         Organization::Id(id) => *id == org.id,
-    })
+    }
 }
 
 fn unavailable(path: &str, what: &str) -> Denied {
@@ -136,7 +146,7 @@ fn unavailable(path: &str, what: &str) -> Denied {
 }
 
 /// The next page by a Link header (RFC 8288): `<https://…?page=2>; rel="next", <…>; rel="last"`.
-fn next(link: &str) -> Option<&str> {
+pub fn next(link: &str) -> Option<&str> {
     let mut rest = link;
     while let Some((_, after)) = rest.split_once('<') {
         let (url, after) = after.split_once('>')?;

@@ -45,9 +45,26 @@ impl<'c> Groups<'c> {
 /// Whether the token says that the claim is to be had from another place (OpenID Connect Core §5.6.2), as Entra does
 /// of somebody in more than 200 groups; `hasgroups` is its other word for that.
 fn is_elsewhere(claims: &Claims, claim: &ClaimPath) -> bool {
-    let is_named = |claims: &Value| claims.get(claim.outermost()).is_some_and(|source| !source.is_null());
+    is_named_elsewhere(claims, claim.outermost())
+}
+
+fn is_named_elsewhere(claims: &Claims, claim: &str) -> bool {
+    let is_named = |claims: &Value| claims.get(claim).is_some_and(|source| !source.is_null());
     claims.get("_claim_names").is_some_and(is_named)
         || claims.get("hasgroups").is_some_and(|has| !matches!(has, Value::Null | Value::Bool(false)))
+}
+
+/// Whether that is so of the claim `groups`.
+pub fn are_elsewhere(claims: &Claims) -> bool {
+    claims.get("groups").is_none_or(Value::is_null) && is_named_elsewhere(claims, "groups")
+}
+
+/// They have been got from there.
+pub fn take_off_elsewhere(claims: &mut Claims) {
+    claims.remove("hasgroups");
+    if let Some(Value::Object(elsewhere)) = claims.get_mut("_claim_names") {
+        elsewhere.remove("groups");
+    }
 }
 
 fn list<'c>(value: Option<&'c Value>, claim: &ClaimPath) -> Result<BTreeSet<&'c str>, Denied> {

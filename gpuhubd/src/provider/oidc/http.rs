@@ -10,12 +10,14 @@ use super::shown;
 use crate::config::OidcConfig;
 use chrono::{DateTime, Utc};
 use openidconnect::url::form_urlencoded;
+use reqwest::header::HeaderMap;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Proxy, RequestBuilder, Response, header};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::error::Error;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
 /// Longest answer in bytes: an ID token of 10,000 groups is a third of it.
@@ -53,6 +55,8 @@ pub struct Answer {
     pub date: Option<DateTime<Utc>>,
     /// Where the rest of a list is (RFC 8288).
     pub link: Option<String>,
+    /// It wants not to be asked for so long.
+    pub retry_after: Option<Duration>,
     /// The body. Tokens come in it.
     pub body: Zeroizing<Vec<u8>>,
 }
@@ -107,6 +111,19 @@ impl Http {
         self.send(request.bearer_auth(token.expose())).await
     }
 
+    /// Posts JSON, with these headers, to where the token gives access.
+    pub async fn post_json(
+        &self,
+        url: &str,
+        token: &Opaque,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Result<Answer, Fault> {
+        let request = headers.iter().fold(self.client.post(url), |r, (name, value)| r.header(*name, *value));
+        let request = request.header(header::CONTENT_TYPE, "application/json").body(body.to_string());
+        self.send(request.bearer_auth(token.expose())).await
+    }
+
     /// Posts a form as the client: its secret by HTTP Basic, both halves form-encoded
     /// (RFC 6749 §2.3.1), or in the form; without a secret its id is part of the form.
     pub async fn post(&self, url: &str, who: &Credentials, form: &[(&str, &str)]) -> Result<Answer, Fault> {
@@ -137,7 +154,8 @@ impl Http {
         let date = response.headers().get(header::DATE).and_then(|d| d.to_str().ok());
         let date = date.and_then(|d| DateTime::parse_from_rfc2822(d).ok()).map(|d| d.with_timezone(&Utc));
         let link = response.headers().get(header::LINK).and_then(|l| l.to_str().ok()).map(String::from);
-        Ok(Answer { status: response.status().as_u16(), date, link, body })
+        let retry_after = retry_after(response.headers(), SystemTime::now());
+        Ok(Answer { status: response.status().as_u16(), date, link, retry_after, body })
     }
 
     fn fault(&self, error: &reqwest::Error) -> Fault {
@@ -157,6 +175,25 @@ fn expected_length(response: &Response) -> Result<usize, Fault> {
         None => Ok(16 * 1024),
         Some(Ok(length)) if length <= MAX_BODY => Ok(length),
         Some(_) => Err(Fault::TooLong),
+    }
+}
+
+/// Until when it wants to be left alone: in seconds or as a date (RFC 9110 §10.2.3); or as GitHub says that nothing is
+/// left of what it allows in an hour
+/// (<https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api>).
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let until = |at: i64| Duration::from_secs(u64::try_from(at).unwrap_or(0)).saturating_sub(since_1970);
+    match text("retry-after") {
+        Some(after) => match after.parse() {
+            Ok(seconds) => Some(Duration::from_secs(seconds)),
+            Err(_) => DateTime::parse_from_rfc2822(after).ok().map(|at| until(at.timestamp())),
+        },
+        None if text("x-ratelimit-remaining") == Some("0") => {
+            text("x-ratelimit-reset").and_then(|at| at.parse().ok()).map(until)
+        }
+        None => None,
     }
 }
 
@@ -221,4 +258,24 @@ fn certificate_problem(error: &(dyn Error + 'static)) -> Option<String> {
         next = error.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_to_ask_again() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let after = |pairs: &[(&'static str, &'static str)]| {
+            let headers = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            retry_after(&headers.collect(), now).map(|time| time.as_secs())
+        };
+        assert_eq!(after(&[("retry-after", "7")]), Some(7));
+        assert_eq!(after(&[("retry-after", "Tue, 14 Nov 2023 22:14:20 GMT")]), Some(60));
+        assert_eq!(after(&[("retry-after", "Fri, 14 Nov 2003 22:14:20 GMT")]), Some(0));
+        assert_eq!(after(&[("retry-after", "soon")]), None);
+        let left = |n| [("x-ratelimit-remaining", n), ("x-ratelimit-reset", "1700000090")];
+        assert_eq!((after(&left("0")), after(&left("1")), after(&[])), (Some(90), None, None));
+    }
 }

@@ -19,7 +19,7 @@ impl OidcProvider {
         tokens: &Tokens,
         sought: Sought<'_>,
     ) -> Result<Person, Denied> {
-        let claims = match self.config.profile.proof {
+        let mut claims = match self.config.profile.proof {
             Proof::IdToken => self.of_id_token(metadata, tokens, sought).await?,
             Proof::Userinfo => self.userinfo(metadata, access(tokens)?).await?.ok_or_else(no_userinfo)?,
             Proof::GitHub => {
@@ -27,20 +27,30 @@ impl OidcProvider {
                 github::Api::new(&self.http, api, access(tokens)?).claims(&self.config).await?
             }
         };
+        self.complete(&mut claims).await?;
         claims::person(&self.config, &claims, sought)
     }
 
     /// The same by an ID token that did not just come from the provider.
     pub(super) async fn identify_by_token(&self, token: &Opaque, sought: Sought<'_>) -> Result<Person, Denied> {
         let metadata = self.documents.metadata().await?;
-        let claims = self.verify(&metadata, token).await?;
+        let mut claims = self.verify(&metadata, token).await?;
         let max_age = self.config.id_token_max_age.0 + self.config.leeway.0;
         token::check_age(&claims, max_age, SystemTime::now())?;
         // Userinfo cannot be asked without an access token; groups that are missing would get past a rule that forbids one.
         if claims::lacks(&self.config, &claims) || join::lacks(&claims, sought) {
             return Err(Denied::because(Reason::BadToken, "ID token: it leaves out what userinfo would have to say"));
         }
+        self.complete(&mut claims).await?;
         claims::person(&self.config, &claims, sought)
+    }
+
+    /// With what her provider's directory says of her and the token has no room for.
+    async fn complete(&self, claims: &mut Claims) -> Result<(), Denied> {
+        match &self.directory {
+            Some(directory) => directory.complete(&self.config, claims).await,
+            None => Ok(()),
+        }
     }
 
     /// What the ID token says, and userinfo where that leaves something out.

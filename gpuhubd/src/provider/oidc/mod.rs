@@ -12,12 +12,14 @@
 //!   claims.rs    who that is; it must be who was asked for (join.rs): names.rs, groups.rs
 //! ```
 //!
-//! Nobody is known before a login: known people come from the broker's own bindings.
+//! Nobody is known before a login (known people come from the broker's own bindings), unless the provider has an API
+//! that says who its people are, and is configured to be asked by it: directory/.
 
 mod again;
 mod check;
 mod claims;
 mod device;
+mod directory;
 mod documents;
 mod github;
 mod groups;
@@ -48,6 +50,7 @@ use crate::finding::Finding;
 use crate::model::{Denied, DirectoryGroup, Method, Person, Reason, Unavailable};
 use async_trait::async_trait;
 use device::Grant;
+use directory::Directory;
 use documents::Documents;
 use gpuhub_common::name::UserName;
 use gpuhub_common::secret::Secret;
@@ -71,7 +74,9 @@ pub struct OidcProvider {
     credentials: Credentials,
     rules: Rules,
     http: Arc<Http>,
-    documents: Documents,
+    documents: Arc<Documents>,
+    /// People before they log in.
+    directory: Option<Directory>,
     pending: Arc<Pending>,
 }
 
@@ -84,6 +89,7 @@ impl OidcProvider {
             Ok::<_, String>(Opaque::from(text.to_owned()))
         });
         let http = Arc::new(Http::new(&config)?);
+        let documents = Arc::new(Documents::new(http.clone(), &config));
         Ok(Self {
             scopes: scopes(&config),
             credentials: Credentials {
@@ -92,11 +98,17 @@ impl OidcProvider {
                 in_form: config.profile.secret_in_form,
             },
             rules: Rules::of(&config)?,
-            documents: Documents::new(http.clone(), &config),
+            directory: Directory::new(&config, &http, &documents)?,
+            documents,
             pending: Pending::new(Caps::default()),
             http,
             config,
         })
+    }
+
+    /// The directory of its people, if they are people here.
+    fn people(&self) -> Option<&Directory> {
+        self.directory.as_ref().filter(|_| self.config.has_people)
     }
 
     /// Shows the code and waits for both the person's Enter and the end of the polling. What the
@@ -168,8 +180,36 @@ impl Provider for OidcProvider {
         !self.config.has_people
     }
 
-    async fn find(&self, _who: Who<'_>) -> Result<Option<Person>, Unavailable> {
-        Ok(None)
+    fn knows_people(&self) -> bool {
+        self.people().is_some()
+    }
+
+    /// They come with each of her logins and lookups.
+    fn refreshes_groups(&self) -> bool {
+        false
+    }
+
+    fn cache_ttl(&self) -> Option<Duration> {
+        self.people()?;
+        self.config.directory.as_ref().map(|directory| directory.cache_ttl.0)
+    }
+
+    fn is_away(&self) -> bool {
+        self.people().is_some_and(Directory::is_away)
+    }
+
+    async fn find(&self, who: Who<'_>) -> Result<Option<Person>, Unavailable> {
+        match self.people() {
+            Some(directory) => directory.find(&self.config, who, true).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn look_up(&self, who: Who<'_>) -> Result<Option<Person>, Unavailable> {
+        match self.people() {
+            Some(directory) => directory.find(&self.config, who, false).await,
+            None => Ok(None),
+        }
     }
 
     async fn find_group(&self, _which: Which<'_>) -> Result<Option<DirectoryGroup>, Unavailable> {
@@ -251,7 +291,11 @@ impl Provider for OidcProvider {
     }
 
     async fn check(&self) -> Vec<Finding> {
-        check::findings(&self.config, &self.http).await
+        let mut findings = check::findings(&self.config, &self.http).await;
+        if let Some(directory) = &self.directory {
+            findings.extend(directory.findings(&self.config).await);
+        }
+        findings
     }
 }
 

@@ -208,7 +208,13 @@ mod tests {
     const LIFE: Duration = Duration::from_secs(600);
 
     fn answer(status: u16, body: &str) -> Answer {
-        Answer { status, date: None, link: None, body: zeroize::Zeroizing::new(body.as_bytes().to_vec()) }
+        Answer {
+            status,
+            date: None,
+            link: None,
+            retry_after: None,
+            body: zeroize::Zeroizing::new(body.as_bytes().to_vec()),
+        }
     }
 
     fn seconds(then: Then) -> u64 {
