@@ -16,7 +16,7 @@ use crate::config::ServiceMode;
 use crate::dialog::Dialog;
 use crate::model::{Denied, Method, Notice, Person, Reason};
 use crate::provider::join::{By, Sought};
-use crate::provider::{Authenticated, Provider};
+use crate::provider::{Authenticated, Provider, Who};
 use crate::store::KnownPerson;
 use gpuhub_common::entry::Passwd;
 use gpuhub_common::name::UserName;
@@ -239,7 +239,12 @@ impl Engine {
         };
         match (person, elsewhere) {
             (Some(person), Some(elsewhere)) => self.joined(proven, &person, &elsewhere).await,
-            (Some(person), None) => proven.known_as(person),
+            // By now: it may have taken her minutes. If that cannot be known, what was so then.
+            (Some(person), None) => match provider.find(Who::Name(name)).await {
+                Ok(Some(now)) => proven.known_as(now),
+                Ok(None) => Err(Denied::because(Reason::UnknownUser, "she has gone since she began to sign in")),
+                Err(_) => proven.known_as(person),
+            },
             (None, _) => Ok(proven),
         }
     }

@@ -215,6 +215,19 @@ async fn disabled_and_deleted_and_renamed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_directory_says_when_she_comes_back_counts() {
+    let realm = Realm::start().await;
+    let b = realm.a_box("allow_anyone = true");
+    assert_eq!(b.log_in("alice").await.0, Code::Success);
+    let (users, device) = (realm.users.clone(), realm.idp.script.lock().unwrap().device.1.clone());
+    realm.idp.route("/device/auth", move |_| {
+        *users.lock().unwrap() = vec![user(ALICE, "alice", json!({"enabled": false}))];
+        Poll::Json(200, device.clone())
+    });
+    assert_eq!(b.log_in("alice").await.0, Code::AcctExpired);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whom_the_restrictions_refuse_is_known_and_refused() {
     let realm = Realm::start().await;
     let b = realm.a_box("required_groups = [\"gpu-users\"]");
