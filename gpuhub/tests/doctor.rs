@@ -410,6 +410,23 @@ fn sshd_grace() {
     }
 }
 
+/// How long codes live here, the broker has found out.
+#[test]
+fn sshd_grace_is_measured_by_the_codes_that_are_given() {
+    for (life, is_told) in [(120, false), (121, true)] {
+        let t = Tree::new();
+        let note = r#"[{"id":"oidc","fatal":false,"what":"It answers.","remedy":"None.","seconds":LIFE}]"#;
+        t.script("usr/sbin/gpuhubd", &format!("echo '{}'", note.replace("LIFE", &life.to_string())));
+        let mut status = status();
+        status.providers.push(ProviderStatus { name: "sso".into(), kind: "oidc".into(), problem: None });
+        t.broker(Ok(status));
+        let found = t.findings_as_it_is();
+        let grace: Vec<_> = found.iter().filter(|f| f.0 == "sshd-grace").collect();
+        assert_eq!(grace.len(), usize::from(is_told), "{found:?}");
+        assert!(grace.iter().all(|f| f.2.contains("120 seconds") && f.2.contains("longer, 121 seconds")), "{found:?}");
+    }
+}
+
 #[test]
 fn the_broker_s_own_findings_are_shown() {
     let t = Tree::new();

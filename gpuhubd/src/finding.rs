@@ -13,16 +13,19 @@ pub struct Finding {
     pub what: String,
     /// What to do about it; empty if nothing.
     pub remedy: String,
+    /// How long a person has, where it is about that: `gpuhub doctor` compares it with what sshd gives her.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
 }
 
 impl Finding {
     /// Something that would stop a login.
     pub fn fatal(id: &'static str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { id, fatal: true, what: what.into(), remedy: remedy.into() }
+        Self { id, fatal: true, what: what.into(), remedy: remedy.into(), seconds: None }
     }
 
     /// Something worth knowing.
     pub fn note(id: &'static str, what: impl Into<String>) -> Self {
-        Self { id, fatal: false, what: what.into(), remedy: String::new() }
+        Self { id, fatal: false, what: what.into(), remedy: String::new(), seconds: None }
     }
 }

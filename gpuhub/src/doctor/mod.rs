@@ -28,11 +28,14 @@ pub struct Finding {
     pub what: String,
     /// What to do about it; empty if nothing.
     pub remedy: String,
+    /// How long a person has to sign in, where the broker found that out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
 }
 
 impl Finding {
     fn fatal(id: &str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { id: id.into(), fatal: true, what: what.into(), remedy: remedy.into() }
+        Self { id: id.into(), fatal: true, what: what.into(), remedy: remedy.into(), seconds: None }
     }
 
     fn note(id: &str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
@@ -65,8 +68,10 @@ fn examine(tree: &Tree, socket: Option<&str>) -> Vec<Part> {
     let (answers, status) = broker::answers(tree, socket);
     let device_codes = status.is_some_and(|s| s.providers.iter().any(|p| p.kind != "builtin" && p.kind != "ldap"));
     let mut parts = vec![answers, nss::switch(tree), nss::library(tree), pam::stacks(tree)];
-    parts.extend(sshd::server(tree, device_codes));
-    parts.push(broker::check(tree));
+    let check = broker::check(tree);
+    let code_s = check.findings.iter().filter_map(|f| f.seconds).max();
+    parts.extend(sshd::server(tree, device_codes, code_s));
+    parts.push(check);
     parts
 }
 

@@ -8,11 +8,11 @@ use std::process::{Command, Stdio};
 const SSHD: &str = "/usr/sbin/sshd";
 const CONFIG: &str = "/etc/ssh/sshd_config";
 
-/// A device code lives ten minutes at most providers (RFC 8628 leaves it to them).
+/// A device code lives ten minutes at most providers (RFC 8628 leaves it to them); for when none was asked.
 const DEVICE_CODE_S: u64 = 600;
 
-/// `sshd-keyboard-interactive` and `sshd-grace`; nothing where there is no sshd.
-pub fn server(tree: &Tree, device_codes: bool) -> Option<Part> {
+/// `sshd-keyboard-interactive` and `sshd-grace`; nothing where there is no sshd. `code_s`: so long device codes live here.
+pub fn server(tree: &Tree, device_codes: bool, code_s: Option<u64>) -> Option<Part> {
     if !tree.has(SSHD) {
         return None;
     }
@@ -38,13 +38,16 @@ pub fn server(tree: &Tree, device_codes: bool) -> Option<Part> {
             ));
         }
     }
+    let life = code_s.unwrap_or(DEVICE_CODE_S);
     match seconds(settings.get("logingracetime")) {
-        Some(grace) if device_codes && grace > 0 && grace < DEVICE_CODE_S => findings.push(Finding::note(
+        Some(grace) if device_codes && grace > 0 && grace < life => findings.push(Finding::note(
             "sshd-grace",
             format!(
-                "sshd gives a person {grace} seconds to log in (LoginGraceTime); a device code usually lives longer."
+                "sshd gives a person {grace} seconds to log in (LoginGraceTime); a device code {} longer{}.",
+                if code_s.is_some() { "lives" } else { "usually lives" },
+                code_s.map_or(String::new(), |s| format!(", {s} seconds")),
             ),
-            format!("Set LoginGraceTime {DEVICE_CODE_S} if people need the time to find their phone."),
+            format!("Set LoginGraceTime {life} if people need the time to find their phone."),
         )),
         _ => {}
     }

@@ -489,6 +489,13 @@ async fn the_doctor() {
     assert_eq!(found(&idp).await, [("clock", true)]);
 
     let idp = Idp::start().await;
+    let notes = provider(&idp, "ask_again = \"5m\"").check().await;
+    assert_eq!(notes.iter().map(|f| f.seconds).collect::<Vec<_>>(), [Some(60)], "so long its codes live");
+    idp.change(|s| s.device = (401, json!({"error": "invalid_client"})));
+    let refused = provider(&idp, "ask_again = \"5m\"").check().await;
+    assert!(refused[0].id == "oidc-no-code" && refused[0].what.contains("invalid_client"), "{refused:?}");
+
+    let idp = Idp::start().await;
     assert_eq!(found_with(&idp, "").await, [("oidc", false), ("oidc-not-asked-again", false)]);
     idp.change(|s| s.metadata["scopes_supported"] = json!(["openid", "email"]));
     assert_eq!(found(&idp).await, [("oidc", false), ("oidc-no-refresh-token", false)]);

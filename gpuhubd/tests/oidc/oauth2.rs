@@ -125,6 +125,8 @@ async fn what_the_doctor_finds() {
     };
     let domain = format!("{DOMAIN}ask_again = \"5m\"\n");
     assert_eq!(found(domain.clone()).await, [("oidc", false)]);
+    let device = idp.script.lock().unwrap().device.1.clone();
+    idp.route("/x", move |_| Poll::Json(200, device.clone()));
     let endpoint = |name: &str| format!("{name}_endpoint = \"https://HOST/x\"\n");
     let written = ["device_authorization", "token", "userinfo"].map(endpoint).concat();
     assert_eq!(found(format!("{domain}{written}")).await, [("oidc", false)]);

@@ -1,17 +1,18 @@
 //! What would stop a login at this provider, found by asking it.
 
 use super::documents::{self, Metadata, Missing, Place};
-use super::http::{Fault, Http};
-use super::shown;
+use super::http::Fault;
+use super::{OidcProvider, device, shown};
 use crate::config::{OidcConfig, Proof};
 use crate::finding::Finding;
 use chrono::{DateTime, Utc};
 
 /// Everything that is wrong, or a note that nothing is.
-pub async fn findings(config: &OidcConfig, http: &Http) -> Vec<Finding> {
+pub async fn findings(provider: &OidcProvider) -> Vec<Finding> {
+    let (config, http) = (&*provider.config, &*provider.http);
     let place = Place::of(config);
     let (metadata, answer) = match Metadata::written(config) {
-        Some(metadata) => return written(config, http, &metadata).await,
+        Some(metadata) => return written(provider, &metadata).await,
         None => match documents::discover(http, &place).await {
             Ok(found) => found,
             Err(missing) => return vec![missing_document(config, &missing, "its discovery document")],
@@ -31,10 +32,34 @@ pub async fn findings(config: &OidcConfig, http: &Http) -> Vec<Finding> {
         findings.extend(no_userinfo(config, &metadata));
     }
     if findings.is_empty() {
-        findings.push(Finding::note("oidc", format!("provider {}: {} answers", config.name, config.issuer)));
+        findings.push(code(provider, &metadata).await);
     }
     findings.extend(not_asked_again(config, Some(&metadata)));
     findings
+}
+
+/// Whether this client is given a code, by asking for one that nobody will use: nothing else shows that its id and
+/// secret are right, that it may have these scopes, and how long a person will have.
+async fn code(provider: &OidcProvider, metadata: &Metadata) -> Finding {
+    let config = &provider.config;
+    let endpoint = metadata.device_authorization_endpoint.as_deref().unwrap_or_default();
+    match device::request(&provider.http, endpoint, &provider.credentials, &provider.scopes).await {
+        Ok(grant) => {
+            let life = grant.life.as_secs();
+            let what = format!("provider {}: {} answers, and its codes live {life} s", config.name, config.issuer);
+            Finding { seconds: Some(life), ..Finding::note("oidc", what) }
+        }
+        Err(denied) => Finding::fatal(
+            "oidc-no-code",
+            format!(
+                "provider {}: {} gives this client no code: {}",
+                config.name,
+                config.issuer,
+                denied.detail.unwrap_or_default()
+            ),
+            "Check client_id, client_secret_file and scopes, and that the client may use the device grant there.",
+        ),
+    }
 }
 
 /// Who is disabled at the provider must not come in for ever by what is here of her.
@@ -68,16 +93,13 @@ fn not_asked_again(config: &OidcConfig, metadata: Option<&Metadata>) -> Option<F
     })
 }
 
-/// Endpoints that are written: whether they are there at all, and under a certificate that is trusted. Without a token
-/// none of them says more.
-async fn written(config: &OidcConfig, http: &Http, metadata: &Metadata) -> Vec<Finding> {
+/// Endpoints that are written: whether they are there at all, under a certificate that is trusted, and give a code.
+async fn written(provider: &OidcProvider, metadata: &Metadata) -> Vec<Finding> {
+    let (config, http) = (&provider.config, &provider.http);
     let url = metadata.userinfo_endpoint.as_ref().unwrap_or(&config.issuer);
     match http.get(url).await {
         Err(fault) => vec![missing_document(config, &Missing::Fault(fault), "an answer")],
-        Ok(_) => {
-            let answers = Finding::note("oidc", format!("provider {}: {url} answers", config.name));
-            std::iter::once(answers).chain(not_asked_again(config, None)).collect()
-        }
+        Ok(_) => std::iter::once(code(provider, metadata).await).chain(not_asked_again(config, None)).collect(),
     }
 }
 

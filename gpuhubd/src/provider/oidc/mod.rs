@@ -291,7 +291,7 @@ impl Provider for OidcProvider {
     }
 
     async fn check(&self) -> Vec<Finding> {
-        let mut findings = check::findings(&self.config, &self.http).await;
+        let mut findings = check::findings(self).await;
         if let Some(directory) = &self.directory {
             findings.extend(directory.findings(&self.config).await);
         }
