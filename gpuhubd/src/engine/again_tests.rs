@@ -1,13 +1,14 @@
 //! Somebody who signed in once, and what her provider says of her later.
 
-use super::passcode_tests::{on, visit};
+use super::passcode_tests::on;
 use super::tests::{Box_, a_box_with, person};
+use super::visits::{by_key, verdict, visit};
 use super::*;
 use crate::model::{PersonKey, Reason};
 use crate::provider::grant::AskAgain;
 use crate::store::{Granted, unix_now};
 use gpuhub_common::secret::Secret;
-use gpuhub_common::wire::{Code, Verdict};
+use gpuhub_common::wire::Code;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -38,14 +39,8 @@ async fn sign_in(b: &Box_) {
     assert_eq!(visit(b, "dave", "sshd", &[""]).await.code, Code::Success);
 }
 
-/// The account phase of a key login.
-async fn by_key(b: &Box_) -> Verdict {
-    let context = Context { user: "dave".into(), service: "sshd".into(), ..Context::default() };
-    b.engine.account(&Caller { listener: "test".into(), uid: 0, pid: None }, &context).await
-}
-
 async fn code(b: &Box_) -> Code {
-    by_key(b).await.code
+    by_key(b, "dave").await
 }
 
 fn granted(b: &Box_) -> Granted {
@@ -75,7 +70,7 @@ async fn who_is_disabled_there_comes_in_no_longer_than_its_word_is_good() {
     b.sso.people.lock().unwrap().clear();
     assert_eq!((code(&b).await, asked(&b)), (Code::Success, 0), "its word is fresh");
     age(&b, MINUTE * 2);
-    let refused = by_key(&b).await;
+    let refused = verdict(&b, "dave").await;
     assert_eq!((refused.code, asked(&b)), (Code::AcctExpired, 1));
     assert!(refused.messages.iter().any(|m| Some(m.text.as_str()) == Reason::NotHonoured.told()));
     assert_eq!(granted(&b).token, None, "what is worth nothing is not kept");

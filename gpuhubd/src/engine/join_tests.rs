@@ -2,6 +2,7 @@
 
 use super::again_tests::seal;
 use super::tests::{Box_, a_box_with, person};
+use super::visits::{by_key, visit, visit_meanwhile};
 use super::*;
 use crate::dialog::Dialog;
 use crate::model::{Person, Reason};
@@ -40,45 +41,6 @@ fn passcodes() -> Rules {
     Rules { passcode: Passcode { enabled: true, one_time: true, ..Passcode::default() }, ..Rules::default() }
 }
 
-/// What came of a login, what was asked, and what was told.
-struct Seen {
-    code: Code,
-    prompts: Vec<String>,
-    told: String,
-}
-
-async fn visit(b: &Box_, name: &str, service: &str, answers: &[&str]) -> Seen {
-    visit_meanwhile(b, name, service, answers, || ()).await
-}
-
-/// `meanwhile` happens while she is at her browser.
-async fn visit_meanwhile(b: &Box_, name: &str, service: &str, answers: &[&str], meanwhile: impl Fn()) -> Seen {
-    let (dialog, mut far) = Dialog::pair();
-    let context = Context { user: name.into(), service: service.into(), ..Context::default() };
-    let caller = Caller { listener: "test".into(), uid: 0, pid: None };
-    let person = async {
-        let (mut prompts, mut told, mut answers) = (Vec::new(), String::new(), answers.iter());
-        loop {
-            let step = far.steps.recv().await.unwrap();
-            told.extend(step.messages.into_iter().map(|m| m.text));
-            match step.next {
-                Next::Done(code) => return Seen { code, prompts, told },
-                Next::Prompt(prompt) => {
-                    prompts.push(prompt.text);
-                    meanwhile();
-                    far.answers.send(Secret::new(answers.next().unwrap_or(&"").as_bytes()).unwrap()).await.unwrap();
-                }
-            }
-        }
-    };
-    tokio::join!(b.engine.login(&caller, &context, dialog), person).1
-}
-
-async fn account(b: &Box_, name: &str) -> Code {
-    let context = Context { user: name.into(), service: "sshd".into(), ..Context::default() };
-    b.engine.account(&Caller { listener: "test".into(), uid: 0, pid: None }, &context).await.code
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn she_is_who_her_directory_says_and_proves_it_elsewhere() {
     let b = a_joined_box("join", Rules::default());
@@ -87,7 +49,7 @@ async fn she_is_who_her_directory_says_and_proves_it_elsewhere() {
     let known = b.engine.store.person("alice").unwrap().unwrap();
     assert_eq!((known.provider.as_str(), known.key, known.passwd.uid), ("corp", alice().key, 20001));
     assert_eq!((known.passwd.home.as_str(), b.engine.store.gids_of("alice").unwrap()), ("/data/alice", vec![21002]));
-    assert_eq!(account(&b, "alice").await, Code::Success);
+    assert_eq!(by_key(&b, "alice").await, Code::Success);
     // Nobody else can prove that she is alice, and no password is asked.
     b.sso.people.lock().unwrap()[0] = person("sso", "b-1", "subject-2", &[]);
     let seen = visit(&b, "alice", "sshd", &[]).await;
@@ -124,7 +86,7 @@ async fn account_and_entry_belong_together_from_the_first_sign_in_on() {
     theirs("subject-2");
     let seen = visit(&b, "alice", "sshd", &[]).await;
     assert_eq!(seen.code, Code::PermDenied);
-    assert!(seen.told.contains("belongs to another person"), "{}", seen.told);
+    assert!(seen.told[0].contains("belongs to another person"), "{seen:?}");
     // Her account is nobody else's, whatever an entry says.
     theirs("subject-1");
     b.corp.people.lock().unwrap().push(person("corp", "bob", "2", &[]));
@@ -156,7 +118,7 @@ async fn an_entry_that_does_not_say_who_she_is_there() {
         let seen = visit(&b, "alice", service, &["x"]).await;
         assert_eq!((seen.code, &seen.prompts[..]), (Code::PermDenied, &["Password: ".to_owned()][..]), "{service}");
     }
-    assert_eq!(account(&b, "alice").await, Code::Success, "her key is the directory's business");
+    assert_eq!(by_key(&b, "alice").await, Code::Success, "her key is the directory's business");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,7 +138,7 @@ async fn what_changes_while_she_is_at_her_browser_counts() {
         visit_meanwhile(&b, "alice", "sshd", &[], || b.corp.people.lock().unwrap().clear()).await.code,
         Code::AcctExpired
     );
-    assert_eq!(account(&b, "alice").await, Code::PermDenied, "nor does a key let her in");
+    assert_eq!(by_key(&b, "alice").await, Code::PermDenied, "nor does a key let her in");
     *b.corp.people.lock().unwrap() = vec![alice()];
     let away = || b.corp.away.store(true, Ordering::Relaxed);
     assert_eq!(visit_meanwhile(&b, "alice", "sshd", &[], away).await.code, Code::AuthinfoUnavail);
@@ -244,15 +206,15 @@ async fn both_are_asked_whether_she_may_still_come_in() {
     let asked = || b.sso.renewals.load(Ordering::Relaxed);
     // The directory vouches for her, and a key is no first proof all the same.
     b.engine.user(UserKey::Name("alice"), Asker::Login).await.unwrap();
-    assert_eq!((account(&b, "alice").await, asked()), (Reason::SignInNeeded.code(), 0));
+    assert_eq!((by_key(&b, "alice").await, asked()), (Reason::SignInNeeded.code(), 0));
     assert_eq!(visit(&b, "alice", "sshd", &[]).await.code, Code::Success);
     // Her name there is another one by now; she is who she was when she signed in.
     b.sso.people.lock().unwrap()[0] = person("sso", "a-2", "subject-1", &[("strangers", None)]);
-    assert_eq!((account(&b, "alice").await, asked()), (Code::Success, 1));
+    assert_eq!((by_key(&b, "alice").await, asked()), (Code::Success, 1));
     assert_eq!(b.engine.store.gids_of("alice").unwrap(), [21002], "groups are the directory's");
     b.corp.people.lock().unwrap().clear();
-    assert_eq!((account(&b, "alice").await, asked()), (Code::PermDenied, 1));
+    assert_eq!((by_key(&b, "alice").await, asked()), (Code::PermDenied, 1));
     b.corp.people.lock().unwrap().push(alice());
     b.sso.people.lock().unwrap().clear();
-    assert_eq!(account(&b, "alice").await, Reason::NotHonoured.code());
+    assert_eq!(by_key(&b, "alice").await, Reason::NotHonoured.code());
 }

@@ -52,6 +52,8 @@ mod ssh_keys;
 mod tests;
 mod turns;
 mod unchanged;
+#[cfg(test)]
+mod visits;
 
 pub use directory::{GroupKey, LookupError, UserKey};
 pub use turns::Asker;

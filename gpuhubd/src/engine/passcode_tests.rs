@@ -1,13 +1,13 @@
 //! Passcodes and one-time codes, from the sign-in that they come from to the login that they are for.
 
 use super::tests::{Box_, a_box_with, person};
+use super::visits::visit;
 use super::*;
 use crate::config::{DurationText, ServiceMode};
-use crate::dialog::Dialog;
 use crate::store::unix_now;
 use gpuhub_common::secret::Secret;
 use gpuhub_common::wire::{
-    Code, NewPasscode, Next, PasscodeCall, PasscodeOf, PasscodeProof, PasscodeReply, PasscodeStatus, ProofOfHer,
+    Code, NewPasscode, PasscodeCall, PasscodeOf, PasscodeProof, PasscodeReply, PasscodeStatus, ProofOfHer,
 };
 use std::time::Duration;
 
@@ -23,35 +23,6 @@ pub(super) fn on() -> Passcode {
 
 fn secret(text: &str) -> Secret {
     Secret::new(text.as_bytes()).unwrap()
-}
-
-/// What came of a login, what was asked, and what was told.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub(super) code: Code,
-    prompts: Vec<String>,
-    told: Vec<String>,
-}
-
-pub(super) async fn visit(b: &Box_, name: &str, service: &str, answers: &[&str]) -> Seen {
-    let (dialog, mut far) = Dialog::pair();
-    let context = Context { user: name.into(), service: service.into(), ..Context::default() };
-    let caller = Caller { listener: "test".into(), uid: 0, pid: None };
-    let person = async {
-        let (mut prompts, mut told, mut answers) = (Vec::new(), Vec::new(), answers.iter());
-        loop {
-            let step = far.steps.recv().await.unwrap();
-            told.extend(step.messages.into_iter().map(|m| m.text));
-            match step.next {
-                Next::Done(code) => return Seen { code, prompts, told },
-                Next::Prompt(prompt) => {
-                    prompts.push(prompt.text);
-                    far.answers.send(secret(answers.next().unwrap_or(&""))).await.unwrap();
-                }
-            }
-        }
-    };
-    tokio::join!(b.engine.login(&caller, &context, dialog), person).1
 }
 
 /// dave of `sso`, who has signed in once, and answered so what he was asked after it.
