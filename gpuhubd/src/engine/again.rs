@@ -66,6 +66,7 @@ struct Question {
     seal: Arc<Seal>,
     provider: Arc<dyn Provider>,
     name: UserName,
+    /// What was known when it was asked.
     granted: Granted,
 }
 
@@ -152,7 +153,7 @@ impl Engine {
         }
     }
 
-    async fn question(&self, provider: &Arc<dyn Provider>, name: &UserName, granted: Granted) -> Word {
+    pub(super) async fn question(&self, provider: &Arc<dyn Provider>, name: &UserName, granted: Granted) -> Word {
         let Some(seal) = self.rules.seal.clone().filter(|_| granted.token.is_some()) else {
             return Word::Silent("there is nothing to ask it with".into());
         };
@@ -192,8 +193,15 @@ impl Question {
 
     async fn ask(&self) -> Result<Word, StoreError> {
         let name = self.name.as_str();
+        // Another question about her may have ended since: its token is in the place of the one that was known.
+        let now = self.store.granted(name, &self.granted.key)?.filter(|now| now.there == self.granted.there);
+        let Some(Granted { token: Some(mut token), confirmed_at, refused, .. }) = now else {
+            return Ok(Word::Silent("it has just been asked".into()));
+        };
+        if refused.is_none() && confirmed_at > self.granted.confirmed_at {
+            return Ok(Word::Yes(None));
+        }
         let whose = whose(&self.granted);
-        let mut token = self.granted.token.clone().unwrap_or_default();
         let Some(kept) = self.seal.open(&whose, &token).and_then(|bytes| Kept::from_bytes(&bytes)) else {
             // Another key by now, or another row's token: it is never asked with.
             self.store.refused(name, &token, "unsealable", true)?;

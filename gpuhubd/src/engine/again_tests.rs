@@ -1,5 +1,6 @@
 //! Somebody who signed in once, and what her provider says of her later.
 
+use super::again::Word;
 use super::passcode_tests::on;
 use super::tests::{Box_, a_box_with, person};
 use super::visits::{by_key, verdict, visit};
@@ -7,6 +8,7 @@ use super::*;
 use crate::model::{PersonKey, Reason};
 use crate::provider::grant::AskAgain;
 use crate::store::{Granted, unix_now};
+use gpuhub_common::name::UserName;
 use gpuhub_common::secret::Secret;
 use gpuhub_common::wire::Code;
 use std::path::Path;
@@ -123,6 +125,23 @@ async fn a_crowd_asks_once() {
     let logins = futures_util::future::join_all((0..20).map(|_| code(&b))).await;
     assert!(logins.iter().all(|code| *code == Code::Success), "a token that is used twice is good for nobody");
     assert_eq!(asked(&b), 1);
+}
+
+/// What the schedule reads of a hundred people at once is old when the last of them has her turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_was_replaced_meanwhile_is_not_asked_with() {
+    let b = a_box_with_dave("again-stale").await;
+    age(&b, MINUTE * 2);
+    let (stale, sso): (_, Arc<dyn Provider>) = (granted(&b), b.sso.clone());
+    assert_eq!((code(&b).await, asked(&b)), (Code::Success, 1));
+    let dave = UserName::new("dave").unwrap();
+    let word = b.engine.question(&sso, &dave, stale.clone()).await;
+    assert!(matches!(word, Word::Yes(_)) && asked(&b) == 1, "{word:?}");
+    age(&b, MINUTE * 2);
+    let stale = Granted { confirmed_at: unix_now(), ..stale };
+    let word = b.engine.question(&sso, &dave, stale).await;
+    assert!(matches!(word, Word::Yes(_)) && asked(&b) == 2, "with the token that is good now: {word:?}");
+    assert_eq!(granted(&b).refused, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
