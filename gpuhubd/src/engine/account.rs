@@ -62,6 +62,14 @@ impl Engine {
             Some(person) => Ok(person),
             None => self.ask_for(name, event).await,
         };
+        let asked = match asked {
+            // The provider itself is asked about her below.
+            Err(denied) => match self.without_its_directory(name, &denied)? {
+                Some((provider, known)) if provider.asks_again().is_some() => self.as_last_seen(name, known).await,
+                _ => Err(denied),
+            },
+            asked => asked,
+        };
         let person = match asked {
             Ok(person) => person,
             Err(denied) => {

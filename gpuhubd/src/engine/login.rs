@@ -17,7 +17,6 @@ use crate::dialog::Dialog;
 use crate::model::{Denied, Method, Notice, Person, Reason};
 use crate::provider::join::{By, Sought};
 use crate::provider::{Authenticated, Provider, Who};
-use crate::store::KnownPerson;
 use gpuhub_common::entry::Passwd;
 use gpuhub_common::name::UserName;
 use gpuhub_common::secret::Secret;
@@ -187,14 +186,10 @@ impl Engine {
     async fn whose(&self, name: &UserName, mode: ServiceMode) -> Result<Resolved, Denied> {
         let resolved = self.resolve(name, Asker::Login).await;
         match &resolved {
-            Err(denied) if denied.reason == Reason::BackendUnavailable && mode == ServiceMode::Interactive => {
-                let known = self.store.person(name.as_str()).map_err(internal)?.filter(|k| !k.gone);
-                let of = |k: &KnownPerson| self.provider(&k.provider).filter(|p| p.issuer() == k.key.issuer);
-                // Whom a directory of the box's knows is nobody there without that.
-                let bound = known.as_ref().and_then(of);
-                let bound = bound.filter(|p| p.method() == Method::DeviceCode && p.signs_in_at().is_none());
-                bound.map_or(resolved, |provider| Ok(Resolved::AtProvider(Arc::clone(provider), true)))
-            }
+            Err(denied) if mode == ServiceMode::Interactive => match self.without_its_directory(name, denied)? {
+                Some((provider, _)) => Ok(Resolved::AtProvider(Arc::clone(provider), true)),
+                None => resolved,
+            },
             _ => resolved,
         }
     }

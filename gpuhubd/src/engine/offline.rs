@@ -5,13 +5,14 @@ use super::directory::internal;
 use super::login::ask_password;
 use super::{Engine, policy};
 use crate::dialog::Dialog;
-use crate::model::{Denied, Person, Reason};
-use crate::provider::Authenticated;
+use crate::model::{Denied, Method, Person, Reason};
 use crate::provider::offline::is_fresh;
+use crate::provider::{Authenticated, Provider};
 use crate::store::{KnownPerson, Remembered, unix_now};
 use gpuhub_common::name::UserName;
 use gpuhub_common::secret::Secret;
 use gpuhub_common::wire::Context;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Somebody whose directory does not answer now.
@@ -40,6 +41,23 @@ impl Engine {
         let Some(max_age) = provider.filter(|p| p.is_away()).and_then(|p| p.offline()) else { return Ok(None) };
         let last = self.store.remembered(name.as_str()).map_err(internal)?.filter(|last| last.key == known.key);
         Ok(Some(Absentee { known, last, max_age }))
+    }
+
+    /// The identity provider of somebody known whose directory it is that has just failed in this way. Whom a directory
+    /// of its own knows who signs in there, is nobody without that.
+    pub(super) fn without_its_directory(
+        &self,
+        name: &UserName,
+        denied: &Denied,
+    ) -> Result<Option<(&Arc<dyn Provider>, KnownPerson)>, Denied> {
+        if denied.reason != Reason::BackendUnavailable {
+            return Ok(None);
+        }
+        let known = self.store.person(name.as_str()).map_err(internal)?.filter(|known| !known.gone);
+        let Some(known) = known else { return Ok(None) };
+        let provider = self.provider(&known.provider).filter(|p| p.issuer() == known.key.issuer);
+        let provider = provider.filter(|p| p.method() == Method::DeviceCode && p.signs_in_at().is_none());
+        Ok(provider.map(|provider| (provider, known)))
     }
 
     /// One password, as of somebody whose directory answers: asked, counted, compared.
@@ -114,8 +132,8 @@ impl Engine {
         }
     }
 
-    /// Whom her directory refuses is not let in without it, either. The rules of the box are not its word: they hold
-    /// without it, too.
+    /// Whom her directory refuses is not let in without it, either, nor by what her provider said before. The rules of
+    /// the box are not its word: they hold without it, too.
     pub(super) fn refused_by_directory(&self, name: &str, denied: &Denied) {
         let gone = matches!(
             denied.reason,
@@ -127,6 +145,7 @@ impl Engine {
                 | Reason::EntryRefused
         );
         if gone {
+            let _ = self.store.refused_otherwise(name, denied.reason.as_str());
             self.forget_admissions(name);
         }
     }

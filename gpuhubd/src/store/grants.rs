@@ -110,6 +110,12 @@ impl Store {
         self.add(|tx| tx.execute(sql, params![name, token, reason, over]).map(|_| ()))
     }
 
+    /// Her directory has said no: what the provider said before counts no more, and it is asked anew.
+    pub fn refused_otherwise(&self, name: &str, reason: &str) -> Result<(), StoreError> {
+        let sql = "UPDATE grants SET refused = ?2 WHERE name = ?1 AND refused IS NULL";
+        self.add(|tx| tx.execute(sql, params![name, reason]).map(|_| ()))
+    }
+
     /// She has proved herself by something else of the provider's: it honours her, by whatever it was asked before.
     pub fn confirm_otherwise(&self, name: &str, key: &PersonKey, now: i64) -> Result<bool, StoreError> {
         let sql =
@@ -174,6 +180,8 @@ mod tests {
         assert_eq!(row().refused, None, "she is in the group again");
         store.refused("dave", b"t4", "not-honoured", true).unwrap();
         assert_eq!((row().refused.as_deref(), row().token), (Some("not-honoured"), None));
+        store.refused_otherwise("dave", "account-disabled").unwrap();
+        assert_eq!(row().refused.as_deref(), Some("not-honoured"), "the first no stays");
         assert!(store.confirm_otherwise("dave", &key("1"), 400).unwrap());
         assert!(!store.confirm_otherwise("dave", &key("2"), 900).unwrap());
         assert_eq!((row().refused, row().confirmed_at), (None, 400));

@@ -12,6 +12,7 @@ use gpuhubd::idmap::Idmap;
 use gpuhubd::provider::Provider;
 use gpuhubd::provider::oidc::OidcProvider;
 use gpuhubd::publish::{self, View};
+use gpuhubd::seal::Seal;
 use gpuhubd::store::Store;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,8 +41,10 @@ impl Box_ {
         let audit = Audit::start("/nonexistent/log", AuditConfig::default().queue, "test").unwrap();
         let publishing = publish::start(store.clone(), dir.join("snapshot"), View::default(), audit.clone());
         let idmap = Idmap::new(store.clone(), [1_000_000_000, 1_999_999_999], None);
+        let seal = Arc::new(Seal::of_file(&dir.join("grant.key")).unwrap());
+        let rules = Rules { seal: Some(seal), ..Rules::default() };
         let all: Vec<Arc<dyn Provider>> = vec![provider.clone()];
-        Self { engine: Engine::new(Rules::default(), store, idmap, all, publishing, audit), provider, dir }
+        Self { engine: Engine::new(rules, store, idmap, all, publishing, audit), provider, dir }
     }
 
     /// getpwnam(3) of somebody's process.

@@ -377,6 +377,42 @@ async fn while_the_directory_is_away() {
     }
 }
 
+/// With `ask_again` the provider itself is asked whether she may come in by a key, whatever becomes of its API.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_directory_is_away_and_the_provider_is_asked_again() {
+    for (grace, in_grace) in [("8h", Code::Success), ("0s", Code::AuthinfoUnavail)] {
+        let realm = Realm::start().await;
+        let issuer = format!("{}/realms/lab", realm.idp.issuer);
+        let (id_token, sa) = (realm.idp.id_token(&token(json!({"iss": issuer, "sub": ALICE}))), realm.tokens.clone());
+        realm.idp.route("/token", move |seen| match seen.form["grant_type"].as_str() {
+            "client_credentials" => {
+                Poll::Json(200, json!({"access_token": format!("sa-{}", sa.load(Ordering::SeqCst)), "expires_in": 300}))
+            }
+            _ => Poll::Json(200, json!({"access_token": "a", "id_token": id_token, "refresh_token": "r"})),
+        });
+        let b = realm.a_box(&format!("allow_anyone = true\nask_again = \"0s\"\ngrace = \"{grace}\""));
+        b.user("alice").await.unwrap();
+        assert_eq!(b.by_key("alice").await, Code::AuthErr, "a key is no first proof, whatever the directory says");
+        assert_eq!(b.log_in("alice").await.0, Code::Success);
+        let polls =
+            |realm: &Realm| realm.idp.seen("/token").iter().filter(|s| s.form["grant_type"] == "refresh_token").count();
+        realm.is_unwell(Poll::Json(500, json!({})));
+        let before = polls(&realm);
+        assert_eq!((b.by_key("alice").await, polls(&realm)), (Code::Success, before + 1));
+        assert_eq!(b.by_key("bob").await, Code::AuthinfoUnavail, "of whom nothing is known");
+        realm.idp.route("/token", |_| Poll::Json(503, json!({})));
+        assert_eq!(b.by_key("alice").await, in_grace);
+    }
+    // Whom the directory has refused is not let in by what the provider said before that.
+    let realm = Realm::start().await;
+    let b = realm.a_box("allow_anyone = true\nask_again = \"5m\"");
+    assert_eq!(b.log_in("alice").await.0, Code::Success);
+    realm.set([user(ALICE, "alice", json!({"enabled": false}))]);
+    assert_eq!(b.by_key("alice").await, Code::AcctExpired);
+    realm.is_unwell(Poll::Json(500, json!({})));
+    assert_ne!(b.by_key("alice").await, Code::Success);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_that_hangs_is_waited_for_as_configured() {
     let realm = Realm::start().await;
