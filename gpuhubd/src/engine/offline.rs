@@ -22,6 +22,9 @@ pub(super) struct Absentee {
     max_age: Duration,
 }
 
+/// Somebody known, and the provider whose she is.
+pub(super) type Bound<'e> = (&'e Arc<dyn Provider>, KnownPerson);
+
 impl Absentee {
     pub(super) fn known(&self) -> &KnownPerson {
         &self.known
@@ -45,11 +48,7 @@ impl Engine {
 
     /// The identity provider of somebody known whose directory it is that has just failed in this way. Whom a directory
     /// of its own knows who signs in there, is nobody without that.
-    pub(super) fn without_its_directory(
-        &self,
-        name: &UserName,
-        denied: &Denied,
-    ) -> Result<Option<(&Arc<dyn Provider>, KnownPerson)>, Denied> {
+    pub(super) fn without_its_directory(&self, name: &UserName, denied: &Denied) -> Result<Option<Bound<'_>>, Denied> {
         if denied.reason != Reason::BackendUnavailable {
             return Ok(None);
         }
