@@ -91,12 +91,15 @@ fn one_of_each_kind() {
     for profile in PROFILES.iter().filter(|p| p.kind != "oidc") {
         let example = format!("{}.toml", profile.kind);
         let ProviderConfig::Oidc(config) = only_one(&example, &[]) else { panic!("{example}") };
-        assert_eq!(config.profile.kind, profile.kind);
+        assert_eq!((config.profile.kind, config.ask_again), (profile.kind, None));
+        let again = only_one(&example, &[("# ask_again", "ask_again")]);
+        assert!(matches!(again, ProviderConfig::Oidc(config) if config.ask_again.is_some()), "{example}");
         let page = std::fs::read_to_string(format!("{docs}{}.md", profile.kind)).unwrap();
         let honest = ["**Run against the provider", "**Written from its documents"]
             .iter()
             .filter(|h| page.contains(**h))
             .count();
+        assert!(page.contains("For `ask_again`"), "{example}: what it takes there is on its page");
         assert!(honest == 1 && page.contains("https://"), "{example}: how it was tested, and the documents");
     }
     let roles = [("# groups_claim", "groups_claim"), ("# group_rules", "group_rules"), ("#   {", "  {"), ("# ]", "]")];
