@@ -56,7 +56,10 @@ pub fn untie(args: Args) -> Result<ExitCode, Failure> {
         return Err(Failure::Usage("only users sign in".into()));
     }
     changed(ask(p.socket.as_deref(), IdmapCall::Untie(Named { name: name.clone() }))?)?;
-    print(&plain(&format!("{name} is tied to the account with which she signs in next. Her passcode is gone.")));
+    print(&plain(&format!(
+        "{name} is tied to the account with which she signs in next. Her passcode is gone, and so is what her \
+         provider was asked with."
+    )));
     print("\n");
     Ok(ExitCode::SUCCESS)
 }

@@ -79,6 +79,7 @@ impl Engine {
             return Err(format!("{name} is tied to no account."));
         }
         self.store.clear_passcode(name).map_err(text)?;
+        self.store.forget_grant(name).map_err(text)?;
         Ok(IdmapReply::Changed(Vec::new()))
     }
 }

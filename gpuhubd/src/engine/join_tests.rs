@@ -72,6 +72,10 @@ async fn the_provider_has_nobody_of_its_own() {
     b.engine.store.bind("erin", &person("sso", "erin", "5", &[]).key).unwrap();
     b.engine.absorb(&person("sso", "erin", "5", &[])).await.unwrap();
     assert_eq!(visit(&b, "erin", "sshd", &["x"]).await.code, Code::UserUnknown);
+    b.sso.people.lock().unwrap().push(person("sso", "erin", "5", &[]));
+    b.corp.away.store(true, Ordering::Relaxed);
+    assert_eq!(visit(&b, "erin", "sshd", &["x"]).await.prompts, ["Password: "], "nor is she while it is away");
+    b.corp.away.store(false, Ordering::Relaxed);
     b.corp.people.lock().unwrap().push(person("corp", "erin", "6", &[]));
     knows(&b, &[("erin", &["a-1"])]);
     assert_eq!(visit(&b, "erin", "sshd", &[]).await.code, Code::PermDenied);
@@ -215,6 +219,13 @@ async fn both_are_asked_whether_she_may_still_come_in() {
     b.corp.people.lock().unwrap().clear();
     assert_eq!((by_key(&b, "alice").await, asked()), (Code::PermDenied, 1));
     b.corp.people.lock().unwrap().push(alice());
+    assert_eq!(by_key(&b, "alice").await, Code::Success);
+    // Untied, since it was not she: nor does her key count for who signed in.
+    b.engine.untie("alice").unwrap();
+    assert_eq!(by_key(&b, "alice").await, Reason::SignInNeeded.code());
+    assert_eq!(visit(&b, "alice", "sshd", &[]).await.code, Code::AuthErr, "she is another one there by now");
+    knows(&b, &[("alice", &["a-2"])]);
+    assert_eq!(visit(&b, "alice", "sshd", &[]).await.code, Code::Success);
     b.sso.people.lock().unwrap().clear();
     assert_eq!(by_key(&b, "alice").await, Reason::NotHonoured.code());
 }

@@ -46,8 +46,8 @@ impl Engine {
         Ok(Some(Absentee { known, last, max_age }))
     }
 
-    /// The identity provider of somebody known whose directory it is that has just failed in this way. Whom a directory
-    /// of its own knows who signs in there, is nobody without that.
+    /// The identity provider of somebody known whose own directory it is that has just failed in this way. Whom another
+    /// directory knows who signs in there, is nobody without that.
     pub(super) fn without_its_directory(&self, name: &UserName, denied: &Denied) -> Result<Option<Bound<'_>>, Denied> {
         if denied.reason != Reason::BackendUnavailable {
             return Ok(None);
@@ -55,7 +55,8 @@ impl Engine {
         let known = self.store.person(name.as_str()).map_err(internal)?.filter(|known| !known.gone);
         let Some(known) = known else { return Ok(None) };
         let provider = self.provider(&known.provider).filter(|p| p.issuer() == known.key.issuer);
-        let provider = provider.filter(|p| p.method() == Method::DeviceCode && p.signs_in_at().is_none());
+        let provider =
+            provider.filter(|p| p.method() == Method::DeviceCode && p.knows_people() && p.signs_in_at().is_none());
         Ok(provider.map(|provider| (provider, known)))
     }
 

@@ -116,6 +116,11 @@ impl Store {
         self.add(|tx| tx.execute(sql, params![name, reason]).map(|_| ()))
     }
 
+    /// What there is of her goes: it was not she who signed in.
+    pub fn forget_grant(&self, name: &str) -> Result<(), StoreError> {
+        self.add(|tx| tx.execute("DELETE FROM grants WHERE name = ?1", [name]).map(|_| ()))
+    }
+
     /// She has proved herself by something else of the provider's: it honours her, by whatever it was asked before.
     pub fn confirm_otherwise(&self, name: &str, key: &PersonKey, now: i64) -> Result<bool, StoreError> {
         let sql =
